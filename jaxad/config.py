@@ -1,0 +1,110 @@
+"""Shared defaults of every config file, and the checks that hold for all of them.
+
+Config files import this module only; it needs nothing but ml_collections.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ml_collections
+
+from jaxad.errors import InputError
+
+placeholder = ml_collections.config_dict.placeholder
+
+
+def preset(presets: Mapping[str, Callable[[], Any]], name: str) -> Any:
+    """Calls the preset of that name; an unknown one is an `InputError` that lists the known ones."""
+    if name not in presets:
+        raise InputError(f"Unknown preset {name!r}; expected one of {sorted(presets)}.")
+    return presets[name]()
+
+
+def defaults() -> ml_collections.ConfigDict:
+    """The sections of a run, with the values that hold unless a config says otherwise."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0  # Of initialisation, data order and dropout.
+    config.spmd = "shard_map"  # Or "pmap": the same update, mapped by the other transformation.
+    config.dtype = "float32"  # Of model compute; "bfloat16" keeps parameters and losses in float32.
+    config.data = dict(
+        threads=4,  # Reader threads; each prepares whole batches.
+        workers=0,  # Reader processes instead of threads, where decoding is heavy.
+        prefetch=4,  # Batches prepared ahead; no more threads than this are put to work.
+        on_error="raise",  # Or "skip": a corrupt training record becomes a masked row.
+        max_skips=100,  # With "skip": more corrupt records than this end the run.
+    )
+    config.eval = dict(
+        batch_size=8,  # Of scoring and of fits: records at the shortest length, fewer for longer ones.
+        every_steps=placeholder(int),  # Validation interval; None: use every_epochs.
+        every_epochs=placeholder(int),  # None for both: once, at the end of a stage.
+        checkpoint="last",  # Or "best", by `best_metric` on the validation split: scored on test.
+        best_metric="image_auc",
+        best_mode="max",
+    )
+    config.checkpoint = dict(
+        every_steps=placeholder(int),  # None for both: at evaluations and at the end of a stage.
+        every_epochs=placeholder(int),
+        keep=3,  # The newest this many, and the best besides.
+    )
+    config.log = dict(every_steps=50)
+    config.stages = dict()
+    return config
+
+
+def stage(
+    *,
+    batch_size: int,
+    optimizer: Mapping[str, Any],
+    steps: int | None = None,
+    epochs: int | None = None,
+    sampler: str = "shuffle",
+) -> dict[str, Any]:
+    """A `config.stages.<name>` section.
+
+    Args:
+        batch_size: Records per step over all devices and processes.
+        optimizer: Fields of `jaxad.training.optimizers.build`.
+        steps: Length in steps; where it is set it holds, whatever `epochs` says.
+        epochs: Length in epochs.
+        sampler: "shuffle", or "balanced": every second record is anomalous, the smaller class resampled.
+    """
+    section = dict(batch_size=batch_size, sampler=sampler, optimizer=dict(optimizer))
+    section["steps"] = placeholder(int) if steps is None else steps
+    section["epochs"] = placeholder(int) if epochs is None else epochs
+    section["weights"] = ""  # A published checkpoint (.npz, .safetensors, .pth) to start from.
+    return section
+
+
+def check_choice(field: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raises an `InputError` unless `value` is one of `choices`."""
+    if value not in choices:
+        raise InputError(f"config.{field}={value!r}; expected one of {list(choices)}.")
+
+
+def check_positive(field: str, value: Any) -> None:
+    """Raises an `InputError` unless `value` is a whole number above zero."""
+    if not isinstance(value, int) or value < 1:
+        raise InputError(f"config.{field}={value!r}; expected a whole number of at least 1.")
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Fields by dotted name, in order."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{name}."))
+        else:
+            flat[name] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Lines `field: old -> new` for each field that two configs do not share."""
+    old, new = flatten(old), flatten(new)
+    absent = "absent"
+    return [
+        f"{name}: {old.get(name, absent)!r} -> {new.get(name, absent)!r}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name, absent) != new.get(name, absent)
+    ]

@@ -1,0 +1,1 @@
+"""Published checkpoints of other frameworks, read into the parameters of our models."""

@@ -1,0 +1,1 @@
+"""Random-access sources, host transforms and the grain pipeline."""

@@ -1,0 +1,38 @@
+"""What every source gives: named, labelled records of one split, read one at a time."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Random-access records of one split.
+
+    Attributes:
+        names: One name per record, unique within the split.
+        labels: int `[n]`, 0 normal, 1 anomalous.
+        read: Record by position, a dict of arrays without batch axis. Picklable, free of JAX.
+        fingerprint: JSON values that change when the records or their order do.
+        lengths: int `[n]`, where the first axis that varies (time) has that many entries; None if all
+            records have one shape.
+        time_axes: By array name, the axis of time, varying or not: batches then have `length`.
+        classes: Name of the anomaly class per record ("" for normal ones), if the source knows it.
+        frames: Frame truth per record, uint8 `[frames]` of 0 and 1, if the source knows it.
+        frames_per_snippet: Frames that one snippet stands for.
+    """
+
+    names: Sequence[str]
+    labels: np.ndarray
+    read: Callable[[int], dict[str, np.ndarray]]
+    fingerprint: Mapping[str, Any]
+    lengths: np.ndarray | None = None
+    time_axes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    classes: Sequence[str] | None = None
+    frames: Sequence[np.ndarray] | None = None
+    frames_per_snippet: int = 16
+
+    def __len__(self) -> int:
+        return len(self.names)

@@ -1,0 +1,198 @@
+"""A run's report: one HTML file that opens anywhere, on a screen or a phone, without a network."""
+
+import base64
+import importlib.resources
+import json
+import math
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from jaxad.evaluation import figures, measures, table
+from jaxad.evaluation.predictions import Predictions
+from jaxad.files import make_folder, write_atomically
+
+
+def write(
+    folder: str | os.PathLike[str],
+    *,
+    title: str,
+    config: Mapping[str, Any],
+    versions: Mapping[str, str],
+    measures: Mapping[str, Mapping[str, float]],
+    predictions: Predictions,
+    history: Sequence[Mapping[str, Any]] = (),
+    command: str = "",
+    notes: Sequence[str] = (),
+    split: str = "test",
+) -> pathlib.Path:
+    """Writes `index.html` into a folder, which is made if absent.
+
+    Args:
+        folder: Where to write.
+        title: Heading of the page.
+        config: Nested dicts of JSON values.
+        versions: Of the software and the device, by name.
+        measures: By split, what `measures.measure` gives.
+        predictions: Scores of one split; figures are made from them.
+        history: Rows of `metrics.jsonl`.
+        command: Command line that repeats the run.
+        notes: Sentences shown below the title.
+        split: The split of `predictions`.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        InputError: If the page cannot be written.
+    """
+    page = (
+        _environment()
+        .from_string(_template())
+        .render(
+            title=title,
+            config=list(_flattened(config)),
+            versions=versions,
+            command=command,
+            notes=notes,
+            split=split,
+            **_numbers(measures, predictions, split),
+            **_figures(predictions, history),
+        )
+    )
+    path = make_folder(folder) / "index.html"
+    write_atomically(path, page.encode("utf-8", "backslashreplace"))
+    return path
+
+
+def _numbers(
+    by_split: Mapping[str, Mapping[str, float]], predictions: Predictions, split: str
+) -> dict[str, Any]:
+    own, reasons = by_split.get(split, {}), measures.undefined(predictions)
+    known = list(dict.fromkeys(name for metrics in by_split.values() for name in metrics))
+    overall = [name for name in [*known, *reasons] if "/" not in name]
+    return {
+        "summary": _summary(predictions),
+        "headlines": measures.headlines(own),
+        "splits": list(by_split),
+        "metrics": [
+            {
+                "name": name,
+                "meaning": measures.explain(name),
+                "values": [metrics.get(name) for metrics in by_split.values()],
+            }
+            for name in dict.fromkeys(overall)
+        ],
+        "classes": _classes(own, predictions),
+        "separability": _separability(own),
+        "reasons": reasons,
+    }
+
+
+def _summary(predictions: Predictions) -> str:
+    """How much was scored, and how much of it is anomalous."""
+    parts = [f"{len(predictions):,} records, {int(np.sum(predictions.labels)):,} of them anomalous"]
+    if predictions.snippet is not None:
+        parts.append(f"{sum(map(len, predictions.snippet)):,} snippets")
+    if predictions.frames:
+        truth = np.concatenate(predictions.frames)
+        parts.append(f"{len(truth):,} frames, {np.mean(truth):.1%} of them anomalous")
+    return "; ".join(parts)
+
+
+def _classes(metrics: Mapping[str, float], predictions: Predictions) -> list[dict[str, Any]]:
+    """One row per anomaly class: how many records, and its areas."""
+    classes = predictions.classes or ()
+    return [
+        {
+            "name": name,
+            "records": classes.count(name),
+            "alone": metrics.get(f"class/{name}/frame_auc"),
+            "with_normal": metrics.get(f"class/{name}/frame_auc_with_normal"),
+        }
+        for name in sorted(set(classes) - {""})
+    ]
+
+
+def _separability(metrics: Mapping[str, float]) -> list[dict[str, Any]]:
+    """One row per value: its means over what is anomalous and normal, and their ratio."""
+    rows: dict[str, dict[str, Any]] = {}
+    for name, value in metrics.items():
+        if name.startswith("separability/"):
+            what, _, group = name.removeprefix("separability/").rpartition("_")
+            rows.setdefault(what, {"name": what})[group] = value
+    for row in rows.values():
+        if row.get("normal", 0) > 0 and row.get("anomalous", 0) > 0:
+            row["ratio"] = row["anomalous"] / row["normal"]
+    return list(rows.values())
+
+
+def _figures(predictions: Predictions, history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    ranked = figures.curves(predictions)
+    texts = {
+        "roc": "ROC curve: the share of anomalous found, at each share of normal flagged. The "
+        "dotted line is guessing.",
+        "precision_recall": "Precision-recall curve: how much of what is flagged is anomalous. "
+        "Dotted lines are guessing.",
+    }
+    drawn = [{"png": png, "caption": texts[name]} for name, png in ranked.items()]
+    histogram = figures.histogram(predictions)
+    if histogram is not None:
+        drawn.append({"png": histogram, "caption": "Scores of what is truly anomalous and normal."})
+    places = [] if predictions.snippet is None else figures.pick(predictions)
+    beside = next((k for k, v in predictions.extra.items() if isinstance(v, tuple)), "")
+    return {
+        "curves": drawn,
+        "videos": [_video(predictions, place) for place in places],
+        "shown_of": len(predictions),
+        "beside": beside.replace("_", " "),
+        "training": [
+            {"png": png, "caption": caption} for caption, png in figures.training(history).items()
+        ],
+    }
+
+
+def _video(predictions: Predictions, place: int) -> dict[str, Any]:
+    kind = predictions.classes[place] if predictions.classes else ""
+    facts = []
+    if predictions.image is not None:
+        facts.append(f"score {table.number(float(predictions.image[place]))}")
+    area = figures.within_auc(predictions, place)
+    if math.isfinite(area):
+        facts.append(f"frame AUC {table.number(area)}")
+    return {
+        "png": figures.score_curve(predictions, place),
+        "name": predictions.names[place],
+        "kind": kind or ("anomalous" if predictions.labels[place] else "normal"),
+        "facts": facts,
+    }
+
+
+def _flattened(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted names and JSON values."""
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flattened(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _template() -> str:
+    return (
+        importlib.resources.files("jaxad.evaluation")
+        .joinpath("report.html.jinja")
+        .read_text("utf-8")
+    )
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["number"] = table.number
+    environment.filters["base64"] = lambda png: base64.b64encode(png).decode("ascii")
+    return environment

@@ -1,0 +1,105 @@
+"""Reductions over the real entries of padded arrays, on one device or over a named axis.
+
+Entries outside the mask may hold anything, NaN included: they change neither value nor gradient.
+Sums run in float32 for 16-bit inputs. An `axis_name` makes every device return the value of the
+global batch.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from jaxad.losses import checks
+
+__all__ = ["count", "mean", "norm", "total", "widen"]
+
+Axis = int | Sequence[int] | None
+
+
+def widen(values: jax.Array) -> jax.Array:
+    """The same values in float32, or in their own type where that is wider."""
+    values = jnp.asarray(values)
+    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+
+
+def total(
+    values: jax.Array, where: jax.Array, *, axis: Axis = None, axis_name: str | None = None
+) -> jax.Array:
+    """Sum of the entries for which `where` holds.
+
+    Args:
+        values: Floats `[...]`, else a `TypeError`.
+        where: Booleans or zeros and ones that broadcast to `values`, else a `ValueError`.
+        axis: Axes to sum over; all by default.
+        axis_name: Named axis of devices to sum over as well.
+
+    Returns:
+        The sums, at least float32; 0 with zero gradient where nothing is selected.
+    """
+    values = jnp.asarray(values)
+    checks.floating("values", values)
+    selected = jnp.where(_mask(where, values), widen(values), 0.0)
+    return _over_devices(jnp.sum(selected, axis=axis), axis_name)
+
+
+def count(
+    where: jax.Array, like: jax.Array, *, axis: Axis = None, axis_name: str | None = None
+) -> jax.Array:
+    """Number of entries of `like` for which `where` holds, in the type that `total` sums in."""
+    mask = _mask(where, like).astype(widen(like).dtype)
+    return _over_devices(jnp.sum(mask, axis=axis), axis_name)
+
+
+def mean(
+    values: jax.Array, where: jax.Array, *, axis: Axis = None, axis_name: str | None = None
+) -> jax.Array:
+    """Mean of the entries for which `where` holds: sum over all devices / count over all devices.
+
+    Dividing once, after both sums, weighs each entry the same however unevenly devices hold them;
+    the mean of the devices' means would not.
+
+    Args:
+        values: Floats `[...]`, else a `TypeError`.
+        where: Booleans or zeros and ones that broadcast to `values`, else a `ValueError`.
+        axis: Axes to reduce; all by default.
+        axis_name: Named axis of devices to reduce as well.
+
+    Returns:
+        The means, at least float32; 0 with zero gradient where nothing is selected.
+    """
+    sums = total(values, where, axis=axis, axis_name=axis_name)
+    return sums / jnp.maximum(count(where, values, axis=axis, axis_name=axis_name), 1.0)
+
+
+def norm(
+    values: jax.Array, where: jax.Array, *, axis: Axis = None, axis_name: str | None = None
+) -> jax.Array:
+    """Euclidean norm of the entries for which `where` holds, with gradient 0 at 0.
+
+    Args:
+        values: Floats `[...]`, else a `TypeError`.
+        where: Booleans or zeros and ones that broadcast to `values`, else a `ValueError`.
+        axis: Axes to reduce; all by default.
+        axis_name: Named axis of devices to reduce as well.
+
+    Returns:
+        The norms, at least float32.
+    """
+    checks.floating("values", values)
+    # Selected before squared: the slope of a square, 2 x, would bring back a NaN outside the mask.
+    selected = jnp.where(_mask(where, values), widen(values), 0.0)
+    squares = _over_devices(jnp.sum(jnp.square(selected), axis=axis), axis_name)
+    # The inner select keeps the infinite slope of the root at 0 out of the backward pass.
+    return jnp.where(squares > 0.0, jnp.sqrt(jnp.where(squares > 0.0, squares, 1.0)), 0.0)
+
+
+def _mask(where: jax.Array, like: jax.Array) -> jax.Array:
+    where = jnp.asarray(where)
+    checks.broadcastable("where", where.shape, jnp.shape(like))
+    missing = (1,) * (jnp.ndim(like) - where.ndim)
+    return jnp.broadcast_to(where.astype(bool).reshape(missing + where.shape), jnp.shape(like))
+
+
+def _over_devices(sums: jax.Array, axis_name: str | None) -> jax.Array:
+    return sums if axis_name is None else jax.lax.psum(sums, axis_name)

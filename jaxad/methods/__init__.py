@@ -1,0 +1,19 @@
+"""One file per system. Each defines `build(optimizers, *, dtype, <hyper-parameters>) -> base.Method`."""
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+from jaxad.errors import InputError
+
+
+def names() -> list[str]:
+    """The systems that can be named in `config.method.name`."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "base")
+
+
+def load(name: str) -> ModuleType:
+    """Imports the file of a system; an unknown name is an `InputError` that lists the known ones."""
+    if name not in names():
+        raise InputError(f"config.method.name={name!r} is unknown; expected one of {names()}.")
+    return importlib.import_module(f"jaxad.methods.{name}")

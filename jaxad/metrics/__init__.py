@@ -1,0 +1,1 @@
+"""Metrics on host arrays: exact ones on NumPy and scikit-learn."""

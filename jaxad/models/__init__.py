@@ -1,0 +1,1 @@
+"""Networks: flax.linen modules without losses, keys or configs."""

@@ -1,0 +1,108 @@
+"""Runs the rows of a table over several seeds and prints mean and spread.
+
+    python -m jaxad.sweep --config=configs/rtfm.py --table=ablation --seeds=0,1,2
+
+A config file offers tables as `get_tables() -> {table: {"rows": {row: ("<file>:<preset>", {field: value})},
+"metrics": columns}}`, files relative to its own folder. Each run has a workdir of its own below --workdir,
+resumes there, and is only read once it is finished.
+"""
+
+import json
+import logging
+import math
+import pathlib
+import statistics
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from jaxad.errors import CheckpointError, DivergedError, InputError
+from jaxad.files import write_atomically
+from jaxad.main import CHECKPOINT, DIVERGED, fail, parse, talk
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file with get_tables().")
+_TABLE = flags.DEFINE_string("table", None, "Which of its tables; the first if absent.")
+_ROWS = flags.DEFINE_list("rows", None, "Only these rows.")
+_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Values of config.seed.")
+_METRICS = flags.DEFINE_list("metrics", None, "Columns; by default those that the table names.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "runs/<config>-<table> if absent.")
+
+
+def main(_) -> None:
+    if _CONFIG.value is None:
+        fail("--config is missing; for example --config=configs/rtfm.py.")
+    talk(logging.WARNING)
+    from jaxad.evaluation import table
+    from jaxad.training import experiment, signals
+
+    path = pathlib.Path(str(flags.FLAGS["config"].config_filename).partition(":")[0])
+    tables = getattr(load(path), "get_tables", dict)()
+    name = _TABLE.value or next(iter(tables), None)
+    if name not in tables:
+        fail(f"{path} has no table {name!r}; expected one of {sorted(tables)}.")
+    chosen, seeds = tables[name]["rows"], [int(seed) for seed in _SEEDS.value]
+    metrics = _METRICS.value or list(tables[name]["metrics"])
+    unknown = [row for row in _ROWS.value or [] if row not in chosen]
+    if unknown:
+        fail(f"Table {name!r} has no rows {unknown}; expected some of {sorted(chosen)}.")
+    workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / f"{path.stem}-{name}")
+    results: dict[str, list[dict[str, float]]] = {}
+    for row, (preset, fields) in chosen.items():
+        if _ROWS.value and row not in _ROWS.value:
+            continue
+        for seed in seeds:
+            file, _, name_of_preset = preset.partition(":")
+            config = load(path.parent / file).get_config(name_of_preset)
+            with config.unlocked():
+                config.update_from_flattened_dict({**fields, "seed": seed})
+            place = workdir / "".join(c if c.isalnum() else "-" for c in row) / f"seed{seed}"
+            print(f"{row}, seed {seed}: {place}", file=sys.stderr)
+            try:
+                found = experiment.run(config.lock(), place)["test"]
+            except InputError as error:
+                fail(f"{row}, seed {seed}: {error}")
+            except DivergedError as error:
+                fail(f"{row}, seed {seed}: {error}", DIVERGED)
+            except CheckpointError as error:
+                fail(f"{row}, seed {seed}: {error}", CHECKPOINT)
+            except signals.StopRequested:
+                print(f"Stopped in {place}; the same command continues.", file=sys.stderr)
+                sys.exit(signals.RESUMABLE)
+            results.setdefault(row, []).append(found)
+    rows = [summary(row, found, metrics) for row, found in results.items()]
+    text = table.render(rows, ["row", *metrics, "seeds"])
+    print(text)
+    write_atomically(workdir / f"{name}.md", (text + "\n").encode())
+    write_atomically(workdir / f"{name}.json", json.dumps(results, indent=1).encode())
+    print(workdir / f"{name}.json")
+
+
+def load(path: pathlib.Path):
+    """The module of a config file."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.exists():
+        fail(f"{path} is not a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def summary(row: str, found: list[dict[str, float]], metrics: list[str]) -> dict[str, object]:
+    """Mean ± sample standard deviation of each metric over the runs that have it."""
+    line: dict[str, object] = {"row": row, "seeds": len(found)}
+    for metric in metrics:
+        values = [one[metric] for one in found if one.get(metric) is not None]
+        values = [value for value in values if math.isfinite(value)]
+        if not values:
+            line[metric] = "–"
+            continue
+        spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+        line[metric] = f"{statistics.mean(values):.4f}{spread}"
+    return line
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse)

@@ -1,0 +1,508 @@
+"""A run: from a config and a workdir to trained states, scores, metrics and a report."""
+
+import logging
+import contextlib
+import dataclasses
+import json
+import pathlib
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+import jaxad
+from jaxad import config as configs
+from jaxad import methods
+from jaxad.convert import foreign
+from jaxad.data import pipeline, sources
+from jaxad.data.split import Split
+from jaxad.errors import InputError
+from jaxad.evaluation import measures, predictions, report
+from jaxad.files import write_atomically
+from jaxad.methods import base
+from jaxad.training import checkpoint, lock, logs, loop, optimizers, signals, spmd
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A checked config as objects: everything that can be wrong is wrong here, before any training."""
+
+    config: ml_collections.ConfigDict
+    mapper: spmd.Mapper
+    splits: Mapping[str, Split]
+    method: base.Method
+    schedules: Mapping[str, loop.Schedule]
+    reading: pipeline.Reading
+
+
+def plan(config: ml_collections.ConfigDict, devices: list[jax.Device] | None = None) -> Plan:
+    """Checks a config and builds what it names.
+
+    Raises:
+        InputError: For whatever in config or data can be known to be wrong before training.
+    """
+    _check_sections(config)
+    mapper = spmd.Mapper(config.spmd, devices)
+    data_options = dict(config.data.source.to_dict())
+    splits = sources.open_splits(data_options.pop("name", None), data_options)
+    if "train" not in splits or "test" not in splits:
+        raise InputError(f"The source gives the splits {sorted(splits)}; expected train and test.")
+    schedules = {
+        name: _schedule(config, name, splits["train"], mapper) for name in config.stages
+    }
+    method = build(config, {name: schedule.steps for name, schedule in schedules.items()})
+    reading = pipeline.Reading(
+        threads=config.data.threads,
+        workers=config.data.workers,
+        prefetch=config.data.prefetch,
+        on_error=config.data.on_error,
+        process=(jax.process_index(), jax.process_count()),
+    )
+    return Plan(config, mapper, splits, method, schedules, reading)
+
+
+def build(config: ml_collections.ConfigDict, steps: Mapping[str, int]) -> base.Method:
+    """The method that a config names, with optimisers whose schedules end after `steps` by stage."""
+    options = dict(config.method.to_dict())
+    module = methods.load(options.pop("name", None))
+    txs = {
+        name: optimizers.build(config.stages[name].optimizer.to_dict(), steps[name])
+        for name in config.stages
+    }
+    try:
+        method = module.build(txs, dtype=jnp.dtype(config.dtype), **options)
+    except (TypeError, KeyError) as error:
+        raise InputError(
+            f"config.method or config.stages does not fit {module.__name__}: {error}"
+        ) from error
+    if list(method.stages) != list(config.stages):
+        raise InputError(
+            f"config.stages has {list(config.stages)}; {config.method.name} needs {list(method.stages)}."
+        )
+    return method
+
+
+def run(
+    config: ml_collections.ConfigDict,
+    workdir: str | pathlib.Path,
+    *,
+    mode: str = "train",
+    fresh: bool = False,
+    which: str = "",
+    devices: list[jax.Device] | None = None,
+    command: str = "",
+) -> dict[str, dict[str, float]]:
+    """Trains what is not trained yet, evaluates what is not evaluated yet.
+
+    Args:
+        config: As `get_config` of a config file gives it.
+        workdir: Where everything is written, and continued from.
+        mode: "train", or "eval": scores the trained states again, and trains nothing.
+        fresh: Moves an existing workdir aside first.
+        which: "best" or "last" checkpoint to score; `config.eval.checkpoint` if empty.
+        devices: All, by default.
+        command: Shown in the report as the way to reproduce it.
+
+    Returns:
+        Metrics of the test split by name, under "test".
+
+    Raises:
+        InputError: For a mistake in config, files or workdir.
+        StopRequested: When a signal asked for it; the same call continues.
+        DivergedError: For a non-finite loss, gradient or metric.
+        CheckpointError: If a checkpoint cannot be written, or none can be trusted.
+    """
+    configs.check_choice("mode", mode, ("train", "eval"))
+    which = which or config.eval.checkpoint
+    configs.check_choice("eval.checkpoint", which, ("best", "last"))
+    workdir = pathlib.Path(workdir).expanduser().absolute()
+    with signals.listening() as stop, _prepared(config, workdir, mode=mode, fresh=fresh) as history:
+        done = [row for row in history.rows if row["split"] == "test"]
+        finished = mode == "train" and done and (workdir / "report" / "index.html").exists()
+        if finished:
+            log.info("%s is finished; --mode=eval scores it again.", workdir)
+            return {"test": _metrics(done[-1])}
+        planned = plan(config, devices)
+        first = jax.process_index() == 0
+        progress = logs.Progress(workdir / "tensorboard" if first else None, len(history))
+        try:
+            return _Run(planned, workdir, history, progress, stop).execute(mode, which, command)
+        finally:
+            progress.close()
+
+
+class _Run:
+    """One execution of a plan in a workdir."""
+
+    def __init__(self, planned: Plan, workdir, history, progress, stop):
+        self.plan, self.workdir, self.history = planned, workdir, history
+        self.progress, self.stop = progress, stop
+        self.score = planned.mapper.score(planned.method.score)
+        self.versions = _versions()
+
+    def execute(self, mode: str, which: str, command: str) -> dict[str, dict[str, float]]:
+        states: dict[str, base.State] = {}
+        for name in self.plan.method.stages:
+            states[name] = self._stage(name, states, train=mode == "train")
+        last = list(states)[-1]
+        if which == "best":
+            states[last] = self._best(last, states)
+        step = int(states[last].step)
+        log.info("Scoring the test split with the %s checkpoint (step %d).", which, step)
+        scored = self._score(self.plan.splits["test"], states, "test")
+        metrics = measures.measure(scored)
+        row = {"step": step, "stage": last, "split": "test", "checkpoint": which, **metrics}
+        if jax.process_index() == 0:
+            (self.workdir / "scores").mkdir(exist_ok=True)
+            scored.save(self.workdir / "scores" / "test.npz")
+            self.history.replace_tests([row], "test")
+            self.progress.log(step, metrics, f"{last}/test")
+            self._report(scored, metrics, command, which, step)
+        return {"test": metrics}
+
+    def _stage(self, name: str, done: Mapping[str, base.State], *, train: bool) -> base.State:
+        """The state that a stage ends with: trained from where it stands, or read if it is finished."""
+        mapper, config = self.plan.mapper, self.plan.config
+        definition, schedule = self.plan.method.stages[name], self.plan.schedules[name]
+        place = list(self.plan.method.stages).index(name)
+        seed = _derive(config.seed, place)
+        sample = pipeline.example(self.plan.splits["train"])
+        initialise = jax.jit(definition.init)
+        key = jax.random.key(_derive(seed, 1))
+        template = jax.eval_shape(initialise, key, sample, done)
+        checkpoints = self._checkpoints(name)
+        fits = definition.fits
+        facts = {
+            "config": config.to_dict(),
+            "versions": self.versions,
+            "data": self._fingerprint(schedule, seed),
+        }
+
+        def wanted(meta):
+            accumulator = {}
+            if meta["position"]["batch"]:
+                now = [fit for fit in fits if fit.when == meta["position"]["phase"]]
+                accumulator = jax.eval_shape(now[meta["position"]["fit"]].zero, template)
+            return {"state": template, "accumulator": accumulator}
+
+        try:
+            restored = checkpoints.restore_newest(wanted)
+            if restored is None and not train:
+                raise InputError(
+                    f"--mode=eval needs a trained {name} stage, and {checkpoints.folder} holds no "
+                    "checkpoint; run with --mode=train first."
+                )
+            if restored is None:
+                state, accumulator, position = initialise(key, sample, done), {}, loop.Position()
+                weights = config.stages[name].weights
+                if weights:
+                    state = self._converted(name, weights, state)
+                self.history.cut(self._rows_before(name))
+            else:
+                self._check_restored(name, restored, facts)
+                state, accumulator = restored.tree["state"], restored.tree["accumulator"]
+                position = loop.Position(**restored.meta["position"])
+                facts["seconds"] = restored.meta["seconds"]
+                at = f"{position.phase}, step {position.step} of {schedule.steps}"
+                log.info("Stage %s: checkpoint %d restored (%s).", name, restored.number, at)
+                if not train and not _finished(position, definition, schedule):
+                    raise InputError(
+                        f"--mode=eval needs a finished {name} stage; its newest checkpoint stands at "
+                        f"{at}. Run with --mode=train first."
+                    )
+                if train:
+                    self._cut(name, restored.meta["rows"])
+            state, accumulator = mapper.replicate((state, accumulator))
+            if not train:
+                return state
+            context = loop.Context(
+                mapper=mapper,
+                reading=self.plan.reading,
+                max_skips=config.data.max_skips,
+                fit_batch_size=config.eval.batch_size,
+                history=self.history,
+                progress=self.progress,
+                stop=self.stop,
+                workdir=self.workdir,
+            )
+            stage = loop.Stage(
+                name, definition, schedule, self.plan.splits, seed, self._evaluator(name, done)
+            )
+            return loop.run(context, stage, state, position, accumulator, checkpoints, facts)
+        finally:
+            checkpoints.close()
+
+    def _checkpoints(self, name: str) -> checkpoint.Checkpoints:
+        config = self.plan.config
+        return checkpoint.Checkpoints(
+            self.workdir / "checkpoints" / name,
+            self.workdir / "set_aside",
+            keep=config.checkpoint.keep,
+            best=lambda: self._best_number(name),
+        )
+
+    def _best_row(self, name: str) -> Mapping[str, Any] | None:
+        """The validation row of the best value so far; of equal ones the latest."""
+        metric, sign = self.plan.config.eval.best_metric, 1.0
+        if self.plan.config.eval.best_mode == "min":
+            sign = -1.0
+        rows = [
+            row
+            for row in self.history.rows
+            if row["split"] == "validation" and row["stage"] == name and row.get(metric) is not None
+        ]
+        return max(rows, key=lambda row: (sign * row[metric], row["step"])) if rows else None
+
+    def _best_number(self, name: str) -> int | None:
+        row = self._best_row(name)
+        return None if row is None else row["checkpoint"]
+
+    def _best(self, name: str, states: Mapping[str, base.State]) -> base.State:
+        if any(fit.when == "end" for fit in self.plan.method.stages[name].fits):
+            raise InputError(
+                f"Stage {name} ends with a fit, which an earlier checkpoint has not seen; expected "
+                "config.eval.checkpoint='last'."
+            )
+        row = self._best_row(name)
+        if row is None:
+            raise InputError(
+                f"The best checkpoint was asked for, and no validation metric "
+                f"{self.plan.config.eval.best_metric!r} was measured in stage {name}; expected "
+                "config.eval.best_metric to be one that metrics.jsonl has for the validation split."
+            )
+        checkpoints = self._checkpoints(name)
+        try:
+            like = {"state": states[name], "accumulator": {}}
+            restored = checkpoints.restore(row["checkpoint"], lambda meta: like)
+        finally:
+            checkpoints.close()
+        return self.plan.mapper.replicate(restored.tree["state"])
+
+    def _rows_before(self, name: str) -> int:
+        """How many rows the stages before `name` have written."""
+        stages = list(self.plan.method.stages)
+        earlier = stages[: stages.index(name)]
+        return sum(1 for row in self.history.rows if row["stage"] in earlier and row["split"] != "test")
+
+    def _cut(self, name: str, rows: int) -> None:
+        """Drops rows of this stage after the checkpoint, unless later stages have begun."""
+        stages = list(self.plan.method.stages)
+        later = stages[stages.index(name) + 1 :]
+        if not any(row["stage"] in later for row in self.history.rows):
+            self.history.cut(rows)
+
+    def _fingerprint(self, schedule: loop.Schedule, seed: int) -> dict[str, Any]:
+        order = dict(seed=seed, batch_size=schedule.batch_size, sampler=schedule.sampler)
+        return pipeline.fingerprint(self.plan.splits["train"], **order)
+
+    def _check_restored(self, name, restored: checkpoint.Restored, facts) -> None:
+        """The data must be what it was; other versions are worth a warning."""
+        lines = configs.difference(restored.meta["data"], facts["data"])
+        if lines:
+            raise InputError(
+                f"The training data of stage {name} is not what checkpoint {restored.number} in "
+                f"{self.workdir} was trained on: {'; '.join(lines)}. Put the data back, or start over "
+                "with --fresh."
+            )
+        for line in configs.difference(restored.meta["versions"], self.versions):
+            log.warning("Continuing with other versions than the checkpoint's: %s", line)
+
+    def _converted(self, name: str, path: str, state: base.State) -> base.State:
+        if name not in self.plan.method.convert:
+            raise InputError(
+                f"config.stages.{name}.weights={path!r}: no published checkpoints of this stage are known."
+            )
+        state = self.plan.method.convert[name](foreign.read(path), state)
+        log.info("Stage %s starts from %s.", name, path)
+        return state
+
+    def _evaluator(self, name: str, done: Mapping[str, base.State]):
+        """Validation with the states so far; only the last stage's make a whole method."""
+        split = self.plan.splits.get("validation")
+        if split is None or name != list(self.plan.method.stages)[-1]:
+            return None
+
+        def evaluate(state: base.State) -> dict[str, float]:
+            scored = self._score(split, {**done, name: state}, "validation")
+            return measures.measure(scored)
+
+        return evaluate
+
+    def _score(self, split: Split, states, title: str) -> predictions.Predictions:
+        mapper, size = self.plan.mapper, self.plan.config.eval.batch_size
+        size = -(-size // mapper.size) * mapper.size
+        total = len(pipeline.plan(split, batch_size=size, devices=mapper.size))
+        reading = dataclasses.replace(self.plan.reading, on_error="raise")
+        self.progress.start(f"scoring {title}", total)
+        rows, behind = [], None
+        for batch in pipeline.ordered_batches(
+            split, batch_size=size, devices=mapper.size, reading=reading
+        ):
+            if self.stop.requested():
+                raise signals.StopRequested
+            sent = mapper.put(batch)
+            named = _named(sent, self.score(states, sent))
+            if behind is not None:  # Fetched one batch late, while the devices work on this one.
+                rows.append(mapper.fetch(behind))
+            behind = named
+            self.progress.advance()
+        rows.append(mapper.fetch(behind))
+        self.progress.stop()
+        return predictions.from_rows(split, rows)
+
+    def _report(self, scored, metrics, command: str, which: str, step: int) -> None:
+        report.write(
+            self.workdir / "report",
+            title=f"{self.plan.config.method.name} on {self.plan.config.data.source.name}",
+            config=self.plan.config.to_dict(),
+            versions=self.versions,
+            measures={"test": metrics},
+            predictions=scored,
+            history=self.history.rows,
+            command=command,
+            notes=[f"Scored with the {which} checkpoint, at step {step}."],
+        )
+
+
+def _finished(position: loop.Position, definition: base.Stage, schedule: loop.Schedule) -> bool:
+    """Whether a checkpoint holds the final state: what may be left is its evaluation."""
+    if position.phase == "done":
+        return True
+    ends = any(fit.when == "end" for fit in definition.fits)
+    return position.phase in ("evaluate", "end") and position.step == schedule.steps and not ends
+
+
+def _named(batch: Mapping[str, jax.Array], scores: base.Scores) -> dict[str, jax.Array]:
+    """What the evaluation needs of a scored batch, by name."""
+    named = {name: batch[name] for name in ("index", "valid", "length") if name in batch}
+    fields = {field: getattr(scores, field) for field in ("image", "snippet")}
+    return {**named, **scores.extra, **{k: v for k, v in fields.items() if v is not None}}
+
+
+def _check_sections(config: ml_collections.ConfigDict) -> None:
+    configs.check_choice("spmd", config.spmd, spmd.KINDS)
+    configs.check_choice("dtype", config.dtype, ("float32", "bfloat16"))
+    configs.check_choice("data.on_error", config.data.on_error, ("raise", "skip"))
+    configs.check_choice("eval.best_mode", config.eval.best_mode, ("max", "min"))
+    for field in ("data.threads", "data.prefetch", "eval.batch_size", "checkpoint.keep"):
+        configs.check_positive(field, configs.flatten(config.to_dict())[field])
+    configs.check_positive("log.every_steps", config.log.every_steps)
+    if not isinstance(config.seed, int) or not 0 <= config.seed < 2**31:
+        raise InputError(f"config.seed={config.seed!r}; expected a whole number in [0, 2**31).")
+
+
+def _schedule(
+    config: ml_collections.ConfigDict, name: str, train: Split, mapper: spmd.Mapper
+) -> loop.Schedule:
+    section, field = config.stages[name], f"stages.{name}"
+    configs.check_choice(f"{field}.sampler", section.sampler, ("shuffle", "balanced"))
+    balanced = section.sampler == "balanced"
+    mapper.check_batch(f"{field}.batch_size", section.batch_size, balanced=balanced)
+    per_epoch = pipeline.steps_per_epoch(train, section.batch_size, section.sampler)
+    steps = loop.resolve_steps(f"config.{field}", section.steps, section.epochs, per_epoch)
+    if steps is None:
+        raise InputError(f"config.{field} needs steps or epochs; both are None.")
+    if section.steps is not None and section.epochs is not None:
+        log.info("%s.steps=%d holds over epochs=%s.", field, section.steps, section.epochs)
+    interval = lambda part: loop.resolve_steps(  # noqa: E731
+        f"config.{part}", config[part].every_steps, config[part].every_epochs, per_epoch
+    )
+    intervals = {part: interval(part) for part in ("eval", "checkpoint")}
+    for part, value in intervals.items():
+        if value == 0:
+            raise InputError(f"config.{part}: an interval of 0 steps; expected at least 1, or None.")
+    return loop.Schedule(
+        steps=steps,
+        steps_per_epoch=per_epoch,
+        batch_size=section.batch_size,
+        sampler=section.sampler,
+        log_every=config.log.every_steps,
+        evaluate_every=intervals["eval"],
+        save_every=intervals["checkpoint"],
+    )
+
+
+@contextlib.contextmanager
+def _prepared(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, *, mode: str, fresh: bool
+) -> Iterator[logs.History]:
+    """A workdir that is ours, of this config, with its history."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        probe = workdir / f".probe-{jax.process_index()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"Workdir {workdir} cannot be written: {error.strerror}.") from error
+    first = jax.process_index() == 0
+    with lock.owned(workdir) if first else contextlib.nullcontext():
+        if fresh and first:
+            _move_aside(workdir)
+        _check_config(config, workdir, mode)
+        yield logs.History(workdir / "metrics.jsonl", write=first)
+
+
+def _move_aside(workdir: pathlib.Path) -> None:
+    """Moves what is in a workdir (but its lock) into a sibling folder named after the time."""
+    content = [path for path in workdir.iterdir() if path.name != "lock"]
+    if not content:
+        return
+    aside = workdir.with_name(f"{workdir.name}.{time.strftime('%Y%m%d-%H%M%S')}")
+    while aside.exists():
+        aside = aside.with_name(aside.name + "+")
+    aside.mkdir()
+    for path in content:
+        shutil.move(path, aside / path.name)
+    log.info("The former content of %s is now in %s.", workdir, aside)
+
+
+def _check_config(config: ml_collections.ConfigDict, workdir: pathlib.Path, mode: str) -> None:
+    path = workdir / "config.json"
+    mine = json.loads(json.dumps(config.to_dict()))
+    if path.exists():
+        try:
+            theirs = json.loads(path.read_text())
+        except ValueError as error:
+            raise InputError(f"{path} is not valid JSON ({error}); expected a config.") from error
+        lines = configs.difference(theirs, mine)
+        if lines:
+            raise InputError(
+                f"{workdir} belongs to a run with another config: {'; '.join(lines)}. Use another "
+                "--workdir, or --fresh to start over (the old one is moved aside)."
+            )
+    elif mode == "eval":
+        raise InputError(f"--mode=eval needs a trained run, and {path} does not exist.")
+    elif jax.process_index() == 0:
+        write_atomically(path, json.dumps(mine, indent=1).encode())
+
+
+def _metrics(row: Mapping[str, Any]) -> dict[str, float]:
+    about = ("step", "stage", "split", "checkpoint")
+    return {name: value for name, value in row.items() if name not in about}
+
+
+def _derive(seed: int, place: int) -> int:
+    """Another seed for each place, far from those of neighbouring seeds."""
+    return int(np.random.SeedSequence([seed, place]).generate_state(1)[0] >> 1)
+
+
+def _versions() -> dict[str, str]:
+    import importlib.metadata
+
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+    found = {name: importlib.metadata.version(name) for name in names}
+    device = jax.devices()[0]
+    return {
+        "jaxad": jaxad.__version__,
+        "python": platform.python_version(),
+        **found,
+        "device": f"{device.device_kind} ({device.platform})",
+    }

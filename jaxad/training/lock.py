@@ -1,0 +1,104 @@
+"""One run owns a workdir: a lock file names host, process and age, and is refreshed while it runs."""
+
+import logging
+import contextlib
+import json
+import os
+import pathlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+
+from jaxad.errors import InputError
+
+log = logging.getLogger(__name__)
+
+REFRESH_S = 20.0
+STALE_S = 120.0  # Of a lock of another host; on this host the process is looked up.
+
+
+@contextlib.contextmanager
+def owned(workdir: pathlib.Path) -> Iterator[None]:
+    """Holds `<workdir>/lock` inside the block.
+
+    Raises:
+        InputError: If a live run holds it: names host, process, start and last sign of life.
+    """
+    path = workdir / "lock"
+    mine = {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()}
+    mine["boot"] = _process_start(os.getpid())
+    while True:
+        try:
+            with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY), "w") as file:
+                json.dump(mine, file)
+            break
+        except FileExistsError:
+            _remove_if_stale(path)
+    done = threading.Event()
+
+    def refresh():
+        while not done.wait(REFRESH_S):
+            with contextlib.suppress(OSError):
+                os.utime(path)
+
+    thread = threading.Thread(target=refresh, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _remove_if_stale(path: pathlib.Path) -> None:
+    try:
+        age = max(time.time() - path.stat().st_mtime, 0.0)
+        text = path.read_text()
+    except FileNotFoundError:
+        return
+    try:
+        owner = json.loads(text)
+        host, pid = owner["host"], owner["pid"]
+    except (ValueError, KeyError, TypeError):
+        # Its owner died between creating and filling it, or is about to fill it.
+        if age < 2.0:
+            time.sleep(0.1)
+            return
+        owner, host, pid = {}, "unknown host", "unknown"
+        alive = False
+    else:
+        if host == socket.gethostname():
+            alive = _process_start(pid) is not None and _process_start(pid) == owner.get("boot")
+        else:
+            alive = age < STALE_S
+    if alive:
+        raise InputError(
+            f"Another run owns {path.parent}: process {pid} on {host}, last seen {age:.0f} s ago. Wait "
+            f"for it, use another --workdir, or, if it is gone for good, delete {path}."
+        )
+    log.warning("Taking over the lock of process %s on %s, which is gone.", pid, host)
+    aside = path.with_name(f"lock.{os.getpid()}")
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(path, aside)  # Of several that try, one succeeds.
+        aside.unlink()
+
+
+def _process_start(pid: int) -> float | None:
+    """When the process started, so that a reused number is not taken for it; None if it is gone."""
+    try:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        if os.path.isdir("/proc/self"):
+            return None
+        try:
+            os.kill(pid, 0)  # No /proc on this system: the number alone must do.
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            return 0.0
+        return 0.0
+    return None if fields[0] == "Z" else float(fields[19])

@@ -1,0 +1,76 @@
+"""`config.stages.<name>.optimizer` to optax."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import optax
+
+from jaxad.errors import InputError
+
+
+def build(fields: Mapping[str, Any], total_steps: int) -> optax.GradientTransformation:
+    """An optimiser with its schedule.
+
+    Args:
+        fields: `name` is one of `OPTIMIZERS`, `learning_rate` its peak; `schedule` one of `SCHEDULES`
+            ("constant" if absent), `warmup_steps` linear steps from zero before it, `clip_norm` a bound
+            on the global gradient norm; the others are arguments of the optimiser. `weight_decay` is
+            decoupled for "adamw" and "lars", elsewhere L2 added to the gradient, as in PyTorch's Adam.
+        total_steps: Length of the stage, where the schedule ends.
+
+    Raises:
+        InputError: For an unknown name or field.
+    """
+    fields = dict(fields)
+    name = fields.pop("name", None)
+    if name not in OPTIMIZERS:
+        raise InputError(f"optimizer.name={name!r} is unknown; expected one of {sorted(OPTIMIZERS)}.")
+    peak = fields.pop("learning_rate", None)
+    if not isinstance(peak, (int, float)) or peak < 0:
+        raise InputError(f"optimizer.learning_rate={peak!r}; expected a number of at least 0.")
+    rate = _schedule(fields, peak, total_steps)
+    clip_norm = fields.pop("clip_norm", None)
+    weight_decay = fields.pop("weight_decay", 0.0)
+    decoupled = name in ("adamw", "lars")
+    if decoupled:
+        fields["weight_decay"] = weight_decay
+    known = [p for p in inspect.signature(OPTIMIZERS[name]).parameters if p != "learning_rate"]
+    unknown = [field for field in fields if field not in known]
+    if unknown:
+        raise InputError(f"optimizer {name!r} has no field {unknown}; expected {known}.")
+    parts = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
+    if weight_decay and not decoupled:
+        parts.append(optax.add_decayed_weights(weight_decay))
+    return optax.chain(*parts, OPTIMIZERS[name](rate, **fields))
+
+
+OPTIMIZERS = {
+    "adagrad": optax.adagrad,
+    "adam": optax.adam,
+    "adamw": optax.adamw,
+    "lars": optax.lars,
+    "rmsprop": optax.rmsprop,
+    "sgd": optax.sgd,
+}
+
+SCHEDULES = {
+    "constant": lambda peak, steps: optax.constant_schedule(peak),
+    "cosine": lambda peak, steps: optax.cosine_decay_schedule(peak, max(steps, 1)),
+    "linear": lambda peak, steps: optax.linear_schedule(peak, 0.0, max(steps, 1)),
+    "polynomial": lambda peak, steps, power: optax.polynomial_schedule(
+        peak, 0.0, power, max(steps, 1)
+    ),
+}
+
+
+def _schedule(fields: dict[str, Any], peak: float, total_steps: int) -> optax.Schedule:
+    name = fields.pop("schedule", "constant")
+    if name not in SCHEDULES:
+        raise InputError(f"optimizer.schedule={name!r} is unknown; expected one of {sorted(SCHEDULES)}.")
+    warmup = fields.pop("warmup_steps", 0)
+    extra = {"power": fields.pop("power", 0.9)} if name == "polynomial" else {}
+    schedule = SCHEDULES[name](peak, total_steps - warmup, **extra)
+    if not warmup:
+        return schedule
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), schedule], [warmup])
