@@ -16,8 +16,8 @@ def write_atomically(
 ) -> None:
     """Writes a file so that a reader sees the old content or the new, whatever happens in between.
 
-    The content goes to a hidden file beside `path`, then to the disk, then takes the name of `path`.
-    A hidden file that could not be finished is removed.
+    The content goes to a hidden file beside `path`, then to the disk, then takes the name of the
+    file. A hidden file that could not be finished is removed.
 
     Args:
         path: File in an existing folder; one that is there is replaced.

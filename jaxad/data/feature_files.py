@@ -342,10 +342,10 @@ def _header(path: str, layout: Layout) -> _Header:
 def _check_widths(headers: dict[str, _Header], layout: Layout) -> None:
     first = next(iter(headers.values()))
     size = layout.feature_size or first.shape[-1]
-    origin = "feature_size" if layout.feature_size else f"that of {os.path.basename(first.path)}"
+    origin = "" if layout.feature_size else f", that of {os.path.basename(first.path)}"
     faults = [
         f"{header.path} has features of width {header.shape[-1]} (shape {header.shape}); expected "
-        f"{size}, {origin}."
+        f"{size}{origin}."
         for header in headers.values()
         if header.shape[-1] != size
     ]

@@ -192,7 +192,7 @@ def _split(part: str, own: _Videos, layout: Layout, cutting: _Cutting) -> Split:
         read=_Reader(tuple(own.videos), own.labels, own.lengths, layout, cutting, fixed),
         fingerprint=_fingerprint(part, own, layout, cutting),
         lengths=None if fixed else own.lengths,
-        time_axes={} if fixed else {"features": 1},
+        time_axes={"features": 1},
         classes=own.classes,
         frames=own.frames if part == "test" else None,
         frames_per_snippet=FRAMES_PER_SNIPPET,

@@ -104,9 +104,11 @@ def score_curve(predictions: Predictions, place: int) -> bytes:
             values = predictions.extra[second]
             beside = axes.twinx()
             beside.grid(False)
+            axes.set_zorder(beside.get_zorder() + 1)  # The score is drawn last,
+            axes.patch.set_visible(False)  # and hides nothing.
             beside.spines["right"].set_visible(True)
             beside.stairs(
-                values[place], edges, baseline=None, color=VERMILION, linewidth=1.3, linestyle="--"
+                values[place], edges, baseline=None, color=VERMILION, linewidth=1.2, linestyle="--"
             )
             beside.set_ylim(_limits(values))
             beside.set_ylabel(second.replace("_", " "), color=VERMILION)
@@ -143,7 +145,7 @@ def curves(predictions: Predictions) -> dict[str, bytes]:
 
 
 def histogram(predictions: Predictions) -> bytes | None:
-    """How scores of anomalous and normal snippets spread; records, if no truth of snippets is known.
+    """How scores of anomalous and normal snippets spread; of records, without truth of snippets.
 
     Bars show the share of each kind, so that the rarer one can be seen. None if there are neither.
     """
@@ -151,7 +153,7 @@ def histogram(predictions: Predictions) -> bytes | None:
         scores = np.concatenate(predictions.snippet)
         anomalous, what = np.concatenate(measures.snippet_truth(predictions)), "snippets"
     elif predictions.image is not None:
-        scores, anomalous, what = predictions.image, predictions.labels == 1, "records"
+        scores, anomalous, what = predictions.image, predictions.labels == 1, f"{predictions.noun}s"
     else:
         return None
     low, high = _limits((scores,), margin=0)
@@ -243,7 +245,7 @@ def _rankings(predictions: Predictions) -> dict[str, tuple[np.ndarray, np.ndarra
         scores = np.concatenate(measures.frame_scores(predictions))
         found["frames"] = (np.concatenate(predictions.frames), scores)
     if predictions.image is not None:
-        found["records"] = (predictions.labels, predictions.image)
+        found[f"{predictions.noun}s"] = (predictions.labels, predictions.image)
     return {k: (t, s) for k, (t, s) in found.items() if 0 < np.count_nonzero(t) < len(t)}
 
 

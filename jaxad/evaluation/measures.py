@@ -26,10 +26,10 @@ _IMAGE = ("image_auc", "image_average_precision")
 _EXPLANATIONS = {
     "frame_auc": "Area under the ROC curve over all frames: the chance that an anomalous frame "
     "scores higher than a normal one. 0.5 is guessing.",
-    "frame_average_precision": "Precision over all frames, averaged step-wise over recall. Guessing "
-    "gives the share of anomalous frames.",
-    "frame_pr_auc": "Trapezoidal area under the precision-recall curve over all frames; some papers "
-    "call this AP.",
+    "frame_average_precision": "Precision over all frames, averaged step-wise over recall. "
+    "Guessing gives the share of anomalous frames.",
+    "frame_pr_auc": "Trapezoidal area under the precision-recall curve over all frames; some "
+    "papers call this AP.",
     "frame_fpr95": "Share of normal frames flagged at the threshold that finds 95 % of the "
     "anomalous ones. Lower is better.",
     "image_auc": "Area under the ROC curve over whole videos or images, by their one score.",
@@ -79,11 +79,11 @@ def explain(name: str) -> str:
     return _EXPLANATIONS.get(name, "")
 
 
-def headlines(metrics: Mapping[str, float]) -> dict[str, float]:
+def headlines(metrics: Mapping[str, float], noun: str = "video") -> dict[str, float]:
     """The metrics over everything, those that papers report first, under names to read."""
-    upper = ("auc", "pr", "fpr95")
+    words = {"auc": "AUC", "pr": "PR", "fpr95": "FPR95", "image": noun}
     return {
-        " ".join(w.upper() if w in upper else w for w in name.split("_")): metrics[name]
+        " ".join(words.get(word, word) for word in name.split("_")): metrics[name]
         for name in (*_FRAME, *_IMAGE)
         if name in metrics
     }
@@ -111,6 +111,7 @@ def _majority(truth: np.ndarray, frames_per_snippet: int) -> np.ndarray:
 
 
 def _evaluated(predictions: Predictions) -> tuple[dict[str, float], Reasons]:
+    noun = predictions.noun
     values: dict[str, float] = {}
     reasons: Reasons = {}
     if predictions.snippet is not None and predictions.frames is None:
@@ -122,7 +123,7 @@ def _evaluated(predictions: Predictions) -> tuple[dict[str, float], Reasons]:
         )
         _add_ranking(values, reasons, _FRAME, truth, scores, "frames")
     if predictions.image is not None:
-        _add_ranking(values, reasons, _IMAGE, predictions.labels, predictions.image, "records")
+        _add_ranking(values, reasons, _IMAGE, predictions.labels, predictions.image, f"{noun}s")
     if None not in (predictions.snippet, predictions.frames, predictions.classes):
         _add_classes(values, reasons, predictions)
     _add_separability(values, reasons, predictions)
@@ -159,7 +160,7 @@ def _add_separability(values, reasons, predictions: Predictions) -> None:
         per_snippet = isinstance(value, tuple)
         anomalous = truth if per_snippet else predictions.labels == 1
         flat = np.concatenate(value) if per_snippet and value else np.asarray(value)
-        what = "snippets" if per_snippet else "records"
+        what = "snippets" if per_snippet else f"{predictions.noun}s"
         for group, wanted in (("anomalous", True), ("normal", False)):
             key = f"separability/{name}_{group}"
             if anomalous is None:

@@ -70,6 +70,11 @@ class Predictions:
         given = {"image": self.image, "snippet": self.snippet}
         return {**{k: v for k, v in given.items() if v is not None}, **self.extra}
 
+    @property
+    def noun(self) -> str:
+        """What a record is called: a "video" has scores per snippet, an "image" has not."""
+        return "image" if self.snippet is None else "video"
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes an `.npz` that needs no pickles, whole or not at all.
 

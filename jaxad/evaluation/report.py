@@ -73,11 +73,10 @@ def _numbers(
     by_split: Mapping[str, Mapping[str, float]], predictions: Predictions, split: str
 ) -> dict[str, Any]:
     own, reasons = by_split.get(split, {}), measures.undefined(predictions)
-    known = list(dict.fromkeys(name for metrics in by_split.values() for name in metrics))
-    overall = [name for name in [*known, *reasons] if "/" not in name]
+    names = dict.fromkeys([*own, *reasons, *(name for m in by_split.values() for name in m)])
     return {
         "summary": _summary(predictions),
-        "headlines": measures.headlines(own),
+        "headlines": measures.headlines(own, predictions.noun),
         "splits": list(by_split),
         "metrics": [
             {
@@ -85,7 +84,8 @@ def _numbers(
                 "meaning": measures.explain(name),
                 "values": [metrics.get(name) for metrics in by_split.values()],
             }
-            for name in dict.fromkeys(overall)
+            for name in names
+            if "/" not in name
         ],
         "classes": _classes(own, predictions),
         "separability": _separability(own),
@@ -95,7 +95,9 @@ def _numbers(
 
 def _summary(predictions: Predictions) -> str:
     """How much was scored, and how much of it is anomalous."""
-    parts = [f"{len(predictions):,} records, {int(np.sum(predictions.labels)):,} of them anomalous"]
+    parts = [
+        f"{len(predictions):,} {predictions.noun}s, {int(np.sum(predictions.labels)):,} of them anomalous"
+    ]
     if predictions.snippet is not None:
         parts.append(f"{sum(map(len, predictions.snippet)):,} snippets")
     if predictions.frames:

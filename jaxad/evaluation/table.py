@@ -37,7 +37,7 @@ def render(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
 
 
 def number(value: float) -> str:
-    """A number to read: four decimals around 1, else about four digits; whole numbers as they are."""
+    """A number to read: four decimals around 1, else about four digits; integers whole."""
     if isinstance(value, numbers.Integral):
         return f"{value:,}"
     if not math.isfinite(value):

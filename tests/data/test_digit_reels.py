@@ -62,7 +62,7 @@ def test_shapes_and_sizes(splits):
         assert np.bincount(split.labels).tolist() == [len(split) // 2] * 2
         assert len(set(split.names)) == len(split)
         assert (split.lengths is None) == fixed
-        assert split.time_axes == ({} if fixed else {"features": 1})
+        assert split.time_axes == {"features": 1}
         for i in (0, len(split) - 1):
             record = split.read(i)
             length = 32 if fixed else split.lengths[i]

@@ -1,0 +1,67 @@
+"""Runs our command lines as a user would: another process, real files, real signals."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+# A run of seconds instead of minutes: the same code with smaller numbers.
+TINY = (
+    "--config.stages.train.steps=12",
+    "--config.stages.train.batch_size=8",
+    "--config.data.source.train_reels=6",
+    "--config.data.source.validation_reels=4",
+    "--config.data.source.test_reels=4",
+    "--config.data.source.crops=2",
+    "--config.log.every_steps=2",
+    "--config.eval.every_steps=6",
+    "--config.checkpoint.every_steps=4",
+)
+
+
+def environment(devices=1):
+    """One device by default, and the compilation cache of the tests."""
+    own = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "PYTHONPATH")}
+    return {
+        **own,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def start(*arguments, module="jaxad.main", devices=1):
+    """Starts a command in the repository's root."""
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        cwd=ROOT,
+        env=environment(devices),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(*arguments, module="jaxad.main", devices=1, timeout=240):
+    """Runs a command to its end; gives (status, standard output, standard error)."""
+    process = start(*arguments, module=module, devices=devices)
+    out, err = process.communicate(timeout=timeout)
+    return process.returncode, out, err
+
+
+def wait_for(condition, process, timeout=120):
+    """Polls until `condition()` is true or the process ended; gives whether it was."""
+    until = time.monotonic() + timeout
+    while time.monotonic() < until:
+        if condition():
+            return True
+        if process.poll() is not None:
+            return condition()
+        time.sleep(0.01)
+    raise TimeoutError("The condition did not come true.")

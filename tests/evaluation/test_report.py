@@ -1,0 +1,173 @@
+import errno
+import html.parser
+import os
+import re
+
+import numpy as np
+import pytest
+
+from jaxad.errors import InputError
+from jaxad.evaluation import measures, report
+from jaxad.evaluation.predictions import Predictions
+
+NASTY = """<script>alert("x")</script> & 'q' $x_{$ 日本"""
+
+
+class Page(html.parser.HTMLParser):
+    """What a browser would see: open tags, attributes, text outside styles, numbers."""
+
+    VOID = ("img", "meta", "link", "br", "wbr")
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.words, self.numbers = [], [], [], []
+        self.text, self._open = "", []
+        self.feed(text)
+        assert self._open == [], "tags are left open"
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        if tag == "data":
+            self.numbers.append(float(dict(attrs)["value"]))
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self._open:
+            self.text += data
+            self.words.append(data)
+
+
+def make(**changes):
+    rng = np.random.default_rng(0)
+    lengths = (5, 7, 4, 6)
+    truth = [np.zeros(16 * n, np.uint8) for n in lengths]
+    truth[0][20:50] = truth[1][:30] = 1
+    fields = {
+        "names": (NASTY, "b", "c", "d"),
+        "labels": np.array([1, 1, 0, 0]),
+        "image": rng.random(4),
+        "snippet": tuple(rng.random(n) for n in lengths),
+        "extra": {
+            "top_<b>": rng.random(4),
+            "magnitude": tuple(50 * rng.random(n) for n in lengths),
+        },
+        "frames": tuple(truth),
+        "classes": ("<i>Fight", "Fire", "", ""),
+    }
+    return Predictions(**{**fields, **changes})
+
+
+def write(folder, predictions, **changes):
+    fields = {
+        "title": f"title {NASTY}",
+        "config": {"seed": 0, "method": {"name": "m", "note": NASTY, "empty": {}}, "steps": None},
+        "versions": {"jaxad": "0.1.0", "device": NASTY},
+        "measures": {"test": measures.measure(predictions)},
+        "predictions": predictions,
+        "history": [{"step": 1, "stage": NASTY, "split": "train", "loss": 2.0}],
+        "command": f"python -m jaxad.main --config={NASTY}",
+        "notes": [NASTY],
+    }
+    path = report.write(folder, **{**fields, **changes})
+    return path, Page(path.read_text("utf-8"))
+
+
+def test_page_has_every_number_and_what_the_run_was(tmp_path):
+    predictions = make()
+    path, page = write(tmp_path / "a" / "report", predictions)
+    assert path == tmp_path / "a" / "report" / "index.html"
+    missing = set(measures.measure(predictions).values()) - set(page.numbers)
+    assert not missing
+    for text in ("4 videos, 2 of them", "method.note", "null", "0.1.0", "jaxad.main", "Fire"):
+        assert text in page.text
+    assert page.tags.count("img") == 3 + 4 + 1  # Curves, four videos, the loss.
+
+
+def test_page_needs_nothing_from_elsewhere(tmp_path):
+    path, page = write(tmp_path, make())
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    for tag, name, value in page.attributes:
+        if name in ("src", "href"):
+            assert value.startswith(("data:image/png;base64,", "#")), (tag, name, value[:50])
+        assert not name.startswith("on")
+    plain = re.sub(r"base64,[A-Za-z0-9+/=]+", "", path.read_text("utf-8"))
+    assert not re.search(r"https?:|@import|url\(", plain)
+    anchors = {value for _, name, value in page.attributes if name == "id"}
+    assert {v[1:] for _, name, v in page.attributes if name == "href"} <= anchors
+
+
+def test_page_is_made_for_phones_and_readers(tmp_path):
+    _, page = write(tmp_path, make())
+    assert ("meta", "content", "width=device-width, initial-scale=1") in page.attributes
+    assert ("html", "lang", "en") in page.attributes
+    assert [t for t, name, _ in page.attributes if name == "alt"] == ["img"] * page.tags.count(
+        "img"
+    )
+
+
+def test_names_are_shown_as_they_are_and_never_as_markup(tmp_path):
+    _, page = write(tmp_path, make())
+    assert page.text.count(NASTY) >= 5  # Title, heading, note, config, version, command, video.
+    assert not {"script", "i"} & set(page.tags)
+    assert "<i>Fight" in page.text
+    assert "top <b>" in page.text
+
+
+def test_same_run_same_page(tmp_path):
+    first, _ = write(tmp_path / "a", make())
+    second, _ = write(tmp_path / "b", make())
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_undefined_metrics_are_explained(tmp_path):
+    weak = make(frames=None)
+    _, page = write(tmp_path, weak)
+    assert "frame_auc" in page.text
+    assert "The split has no truth per frame." in page.text
+    normal = make(labels=np.zeros(4, int), frames=None, classes=None)
+    _, page = write(tmp_path, normal)
+    assert "All 4 videos are normal; both are needed." in page.text
+
+
+@pytest.mark.parametrize(
+    "predictions",
+    [
+        Predictions(("a",), np.array([1])),
+        Predictions(("a", "b"), np.array([0, 1]), image=np.array([0.1, 0.7])),
+        Predictions(
+            ("a",), np.array([1]), snippet=(np.array([0.3]),), frames=(np.ones(9, np.uint8),)
+        ),
+    ],
+)
+def test_little_can_be_reported_too(tmp_path, predictions):
+    write(tmp_path, predictions, history=[], command="", notes=[], versions={}, config={})
+
+
+def test_several_splits_are_columns(tmp_path):
+    predictions = make()
+    by_split = {"validation": {"image_auc": 0.123456}, "test": measures.measure(predictions)}
+    _, page = write(tmp_path, predictions, measures=by_split)
+    assert 0.123456 in page.numbers
+    assert {"validation", "test"} <= set(page.words)
+
+
+def test_names_from_another_encoding_can_be_written(tmp_path):
+    odd = b"vid\xe9o".decode("utf-8", "surrogateescape")
+    _, page = write(tmp_path, make(names=(odd, "b", "c", "d")))
+    assert r"vid\udce9o" in page.text
+
+
+def test_full_disk_leaves_the_old_page(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "index.html").write_text("old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match=r"index\.html.*No space.*needs [\d,]+ bytes"):
+        write(tmp_path, make())
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]
