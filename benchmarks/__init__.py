@@ -1,1 +1,3 @@
-"""What XLA and the host make of a config: time, FLOP/s, bytes, memory. Run as `python -m benchmarks.<name>`."""
+"""What XLA and the host make of a config: time, FLOP/s, bytes, memory. Run as `python -m
+benchmarks.<name>`.
+"""

@@ -1,11 +1,14 @@
-"""How fast grain delivers batches, by number of readers, and how long a training step waits for them.
+"""How fast grain delivers batches, by number of readers, and how long a training step waits for
+them.
 
     python -m benchmarks.input_pipeline --config=configs/rtfm.py
-    python -m benchmarks.input_pipeline --config=configs/rtfm.py:ucf_crime --videos=40 --batch_size=8
+    python -m benchmarks.input_pipeline --config=configs/rtfm.py:ucf_crime --videos=40
+    --batch_size=8
 
-`--videos` writes that many random videos in the published layout to a temporary folder and reads those,
-so that presets of data sets that are not here can be measured; half of them are anomalous. `waiting_share`
-is the part of a step by which reading makes it longer than the same step on one batch that is there.
+`--videos` writes that many random videos in the published layout to a temporary folder and reads
+those, so that presets of data sets that are not here can be measured; half of them are anomalous.
+`waiting_share` is the part of a step by which reading makes it longer than the same step on one
+batch that is there.
 """
 
 import itertools

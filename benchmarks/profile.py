@@ -69,8 +69,14 @@ def random_batch(shapes: dict[str, Any], rows: int, length: int | None = None) -
 
 
 def measure(
-    compile_it: Callable[[], Any], call: Callable[[Any], Any], *, rows: int, repeats: int, peak: float,
-    bandwidth: float, devices: int,
+    compile_it: Callable[[], Any],
+    call: Callable[[Any], Any],
+    *,
+    rows: int,
+    repeats: int,
+    peak: float,
+    bandwidth: float,
+    devices: int,
 ) -> tuple[dict[str, Any], Any]:
     """Compiles, warms up, times.
 

@@ -1,6 +1,6 @@
 """Scoring: time per batch and per snippet, for a list of video lengths.
 
-    python -m benchmarks.score --config=configs/rtfm.py:ucf_crime --batch_sizes=1 --lengths=32,128,512
+python -m benchmarks.score --config=configs/rtfm.py:ucf_crime --batch_sizes=1 --lengths=32,128,512
 """
 
 from absl import app, flags

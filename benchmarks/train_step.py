@@ -2,7 +2,8 @@
 
     python -m benchmarks.train_step --config=configs/rtfm.py:ucf_crime --batch_sizes=4,8
 
-Features are random: no data set is needed. FLOPs and bytes are XLA's own counts of the compiled program.
+Features are random: no data set is needed. FLOPs and bytes are XLA's own counts of the compiled
+program.
 """
 
 from absl import app, flags

@@ -1,11 +1,13 @@
-"""DeepMIL: ranking of bags by their highest snippet score; the baseline [211] of document 004, chapter 8.
+"""DeepMIL: ranking of bags by their highest snippet score; the baseline [211] of document 004,
+chapter 8.
 
     python -m jaxad.main --config=configs/deepmil.py
 
 `original` has the published network, optimiser and protocol on C3D features of UCF-Crime; the other
-presets are the document's retraining on the features of RTFM, whose recipe is not published: RTFM's data
-pipeline and optimiser with this network and loss. The document's test AUC: ShanghaiTech 85.33 (I3D),
-UCF-Crime 75.41 (C3D) and 77.92 (I3D), UCSD Ped2 92.3 (I3D); XD-Violence AP 73.20 (C3D), 75.68 (I3D).
+presets are the document's retraining on the features of RTFM, whose recipe is not published: RTFM's
+data pipeline and optimiser with this network and loss. The document's test AUC: ShanghaiTech 85.33
+(I3D), UCF-Crime 75.41 (C3D) and 77.92 (I3D), UCSD Ped2 92.3 (I3D); XD-Violence AP 73.20 (C3D),
+75.68 (I3D).
 """
 
 import ml_collections

@@ -1,6 +1,6 @@
 """The norm of the raw features as score: what a trained system has to beat.
 
-    python -m jaxad.main --config=configs/feature_norm.py
+python -m jaxad.main --config=configs/feature_norm.py
 """
 
 import ml_collections

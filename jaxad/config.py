@@ -14,7 +14,7 @@ placeholder = ml_collections.config_dict.placeholder
 
 
 def preset(presets: Mapping[str, Callable[[], Any]], name: str) -> Any:
-    """Calls the preset of that name; an unknown one is an `InputError` that lists the known ones."""
+    """Calls the preset of that name; an unknown one is an `InputError` that lists those known."""
     if name not in presets:
         raise InputError(f"Unknown preset {name!r}; expected one of {sorted(presets)}.")
     return presets[name]()
@@ -34,7 +34,7 @@ def defaults() -> ml_collections.ConfigDict:
         max_skips=100,  # With "skip": more corrupt records than this end the run.
     )
     config.eval = dict(
-        batch_size=8,  # Of scoring and of fits: records at the shortest length, fewer for longer ones.
+        batch_size=8,  # Of scoring and fits: records of the shortest length; fewer longer ones.
         every_steps=placeholder(int),  # Validation interval; None: use every_epochs.
         every_epochs=placeholder(int),  # None for both: once, at the end of a stage.
         checkpoint="last",  # Or "best", by `best_metric` on the validation split: scored on test.
@@ -66,7 +66,8 @@ def stage(
         optimizer: Fields of `jaxad.training.optimizers.build`.
         steps: Length in steps; where it is set it holds, whatever `epochs` says.
         epochs: Length in epochs.
-        sampler: "shuffle", or "balanced": every second record is anomalous, the smaller class resampled.
+        sampler: "shuffle", or "balanced": every second record is anomalous, the smaller class
+            resampled.
     """
     section = dict(batch_size=batch_size, sampler=sampler, optimizer=dict(optimizer))
     section["steps"] = placeholder(int) if steps is None else steps

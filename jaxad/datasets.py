@@ -1,7 +1,7 @@
 """Published data sets as `config.data.source` sections: where their files are, and their protocol.
 
-Needs nothing but the standard library, as config files import it. Paths are below `data/`, and each can
-be overridden, for example `--config.data.source.root=/mnt/ucf/features`.
+Needs nothing but the standard library, as config files import it. Paths are below `data/`, and each
+can be overridden, for example `--config.data.source.root=/mnt/ucf/features`.
 """
 
 from typing import Any
@@ -13,10 +13,10 @@ def digit_reels() -> dict[str, Any]:
         name="digit_reels",
         crops=4,
         segments=32,
-        train_reels=60,  # Of each kind.
+        train_reels=300,  # Of each kind.
         validation_reels=30,
         test_reels=40,
-        seed=0,  # Of the data; config.seed is that of the run.
+        seed=1,  # Of the data (the preset was tuned on 0); config.seed is that of the run.
     )
 
 
@@ -32,7 +32,7 @@ def _snippet_features(folder: str, **fields: Any) -> dict[str, Any]:
         crops="all",  # Or "center": single crop.
         feature_size=2048,  # I3D; 4096 for C3D.
         segments=32,  # T, document 004, section 8.4.2.
-        validation_fraction=0.1,  # The releases have no validation set: part of training is held out.
+        validation_fraction=0.1,  # Of training, held out: the releases have no validation set.
         validation_seed=0,
     )
     return {**source, **fields}
@@ -51,7 +51,7 @@ def ucf_crime() -> dict[str, Any]:
 
 
 def xd_violence() -> dict[str, Any]:
-    """Train 1905 violent + 2049 normal videos, test 500 + 300; one file per crop, I3D RGB 1024-D."""
+    """Train 1905 violent + 2049 normal videos, test 500 + 300; one file per crop, 1024-D."""
     return _snippet_features(
         "data/xd_violence",
         label_rule="xd_violence",
@@ -64,7 +64,7 @@ def xd_violence() -> dict[str, Any]:
 
 
 def ucsd_ped2() -> dict[str, Any]:
-    """28 videos; 6 anomalous + 4 normal drawn for training, the rest test; the mean of ten draws."""
+    """28 videos; 6 anomalous + 4 normal drawn for training, the rest test; mean of ten draws."""
     return _snippet_features(
         "data/ucsd_ped2",
         label_rule="ucsd_ped2",

@@ -1,8 +1,10 @@
-"""Errors that a user can cause and can mend; the command line prints their text without a traceback."""
+"""Errors that a user can cause and can mend; the command line prints their text without a
+traceback.
+"""
 
 
 class InputError(ValueError):
-    """A config, file or record is not as it must be: names it, what was expected, what was found."""
+    """A config, file or record is not as it must be: says which, what was expected and found."""
 
 
 class DivergedError(RuntimeError):

@@ -4,10 +4,11 @@
     python -m jaxad.main --config=configs/rtfm.py:ucf_crime --config.data.source.root=/data/ucf
     python -m jaxad.main --config=configs/rtfm.py --mode=eval --checkpoint=best
 
-A config is a Python file; what follows the colon chooses one of its presets, and `--config.<field>=value`
-changes a field. Running the same command again continues where it stopped. Exit status: 0 finished, 1 an
-error of ours (with traceback), 2 a mistake in config, data or workdir, 3 a non-finite loss, 4 a checkpoint
-that could not be written or trusted, 75 stopped by a signal and resumable.
+A config is a Python file; what follows the colon chooses one of its presets, and
+`--config.<field>=value` changes a field. Running the same command again continues where it stopped.
+Exit status: 0 finished, 1 an error of ours (with traceback), 2 a mistake in config, data or
+workdir, 3 a non-finite loss, 4 a checkpoint that could not be written or trusted, 75 stopped by a
+signal and resumable.
 """
 
 import logging
@@ -27,10 +28,16 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Where everything is written; runs/<config>-<preset> if absent."
 )
 _MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "eval"], "train: what is not trained and evaluated yet; eval: score again."
+    "mode",
+    "train",
+    ["train", "eval"],
+    "train: what is not trained and evaluated yet; eval: score again.",
 )
 _CHECKPOINT = flags.DEFINE_enum(
-    "checkpoint", None, ["best", "last"], "Which checkpoint to score; config.eval.checkpoint if absent."
+    "checkpoint",
+    None,
+    ["best", "last"],
+    "Which checkpoint to score; config.eval.checkpoint if absent.",
 )
 _FRESH = flags.DEFINE_bool("fresh", False, "Start over; the old workdir is moved aside.")
 
@@ -74,7 +81,7 @@ def main(argv: list[str]) -> None:
 
 
 def talk(level: int) -> None:
-    """Our own log goes to standard error from `level` on, that of the libraries from warnings on."""
+    """Our log goes to standard error from `level` on, that of libraries from warnings on."""
     absl_logging.set_verbosity(absl_logging.WARNING)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))

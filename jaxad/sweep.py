@@ -2,16 +2,14 @@
 
     python -m jaxad.sweep --config=configs/rtfm.py --table=ablation --seeds=0,1,2
 
-A config file offers tables as `get_tables() -> {table: {"rows": {row: ("<file>:<preset>", {field: value})},
-"metrics": columns}}`, files relative to its own folder. Each run has a workdir of its own below --workdir,
-resumes there, and is only read once it is finished.
+A config file offers tables as `get_tables() -> {table: {"rows": {row: ("<file>:<preset>", {field:
+value})}, "metrics": columns}}`, files relative to its own folder. Each run has a workdir of its own
+below --workdir, resumes there, and is only read once it is finished.
 """
 
 import json
 import logging
-import math
 import pathlib
-import statistics
 import sys
 
 from absl import app, flags
@@ -70,8 +68,11 @@ def main(_) -> None:
                 print(f"Stopped in {place}; the same command continues.", file=sys.stderr)
                 sys.exit(signals.RESUMABLE)
             results.setdefault(row, []).append(found)
-    rows = [summary(row, found, metrics) for row, found in results.items()]
-    text = table.render(rows, ["row", *metrics, "seeds"])
+    rows = [
+        {"row": row, **{metric: [one.get(metric) for one in found] for metric in metrics}}
+        for row, found in results.items()
+    ]
+    text = table.render(rows, ["row", *metrics])
     print(text)
     write_atomically(workdir / f"{name}.md", (text + "\n").encode())
     write_atomically(workdir / f"{name}.json", json.dumps(results, indent=1).encode())
@@ -88,20 +89,6 @@ def load(path: pathlib.Path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def summary(row: str, found: list[dict[str, float]], metrics: list[str]) -> dict[str, object]:
-    """Mean ± sample standard deviation of each metric over the runs that have it."""
-    line: dict[str, object] = {"row": row, "seeds": len(found)}
-    for metric in metrics:
-        values = [one[metric] for one in found if one.get(metric) is not None]
-        values = [value for value in values if math.isfinite(value)]
-        if not values:
-            line[metric] = "–"
-            continue
-        spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-        line[metric] = f"{statistics.mean(values):.4f}{spread}"
-    return line
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def test_second_run_only_reports(straight):
 
 
 def test_killed_three_times_at_random_equals_the_straight_run(straight, tmp_path):
-    """SIGKILL between two lines, SIGTERM at a random moment, SIGKILL while a checkpoint is written."""
+    """SIGKILL between two lines, SIGTERM at a random moment, SIGKILL during a save."""
     reference, _ = straight
     workdir = tmp_path / "killed"
     arguments = (CONFIG, *command_line.TINY, f"--workdir={workdir}")

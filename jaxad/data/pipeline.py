@@ -48,10 +48,11 @@ def steps_per_epoch(split: Split, batch_size: int, sampler: str) -> int:
 
 
 def shuffled(split: Split, *, batch_size: int, seed: int, sampler: str) -> grain.MapDataset:
-    """The endless order of training: element n is the int `[batch_size]` record positions of batch n.
+    """The endless order of training: element n is the int `[batch_size]` record positions of batch
+    n.
 
-    "balanced" alternates anomalous and normal records, each class shuffled and repeated on its own, so
-    that every even-sized contiguous share of a batch, hence every device, holds as many of both.
+    "balanced" alternates anomalous and normal records, each class shuffled and repeated on its own,
+    so that every even-sized contiguous share of a batch, hence every device, holds as many of both.
     """
     if sampler == "balanced":
         classes = [np.flatnonzero(split.labels == label) for label in (1, 0)]
@@ -74,9 +75,10 @@ def shuffled(split: Split, *, batch_size: int, seed: int, sampler: str) -> grain
 def plan(split: Split, *, batch_size: int, devices: int, shortest: int = 32) -> list["Rows"]:
     """Batches that hold each record once, records of similar length together.
 
-    A record of varying length goes to the bucket of the next power of two (at least `shortest`), so that
-    a thousand lengths compile a handful of programs. A bucket twice as long has batches of half as many
-    rows, so that memory stays bounded; never fewer rows than devices. Short batches are padded with -1.
+    A record of varying length goes to the bucket of the next power of two (at least `shortest`), so
+    that a thousand lengths compile a handful of programs. A bucket twice as long has batches of
+    half as many rows, so that memory stays bounded; never fewer rows than devices. Short batches
+    are padded with -1.
     """
     positions = np.arange(len(split))
     if split.lengths is None:
@@ -97,7 +99,7 @@ def plan(split: Split, *, batch_size: int, devices: int, shortest: int = 32) -> 
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """One batch before it is read: record positions (-1 for padding) and time length (0: as it is)."""
+    """A batch before it is read: record positions (-1: padding) and time length (0: as it is)."""
 
     positions: tuple[int, ...]
     length: int = 0
@@ -120,7 +122,7 @@ def ordered_batches(
 
 
 def example(split: Split, rows: int = 2) -> Batch:
-    """A batch of the first records, the same on all processes: shapes and types for `Stage.init`."""
+    """A batch of the first records, the same on all processes; shows `Stage.init` the shapes."""
     positions = tuple(i % len(split) for i in range(rows))
     length = 0 if split.lengths is None else int(max(split.lengths[i] for i in positions))
     return _Load(split, Reading())(Rows(positions, length))
@@ -210,7 +212,7 @@ def _collate(
     positions: Sequence[int],
     length: int,
 ) -> Batch:
-    """Stacks records; absent ones become zeros with `valid` False, short ones are padded in time."""
+    """Stacks records; absent ones are zeros with `valid` False, short ones are padded in time."""
     first = next(record for record in records if record is not None)
     batch: Batch = {
         "valid": np.array([record is not None for record in records]),

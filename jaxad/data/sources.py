@@ -13,7 +13,6 @@ from jaxad.data.split import Split
 from jaxad.errors import InputError
 
 
-
 class RecordShape(NamedTuple):
     """Shape and type of one array of a record."""
 
@@ -34,7 +33,8 @@ def open_splits(name: str, options: Mapping[str, Any]) -> dict[str, Split]:
     """The splits by name: "train", "validation" (if there is one) and "test".
 
     Raises:
-        InputError: For an unknown source or option, or whatever the source finds wrong with its files.
+        InputError: For an unknown source or option, or whatever the source finds wrong with its
+            files.
     """
     if name not in names():
         raise InputError(f"config.data.source.name={name!r} is unknown; expected one of {names()}.")
@@ -62,6 +62,11 @@ def record_shapes(name: str, options: Mapping[str, Any]) -> dict[str, RecordShap
     module = importlib.import_module(f"jaxad.data.{name}") if name in names() else None
     if hasattr(module, "record_shapes"):
         shapes = module.record_shapes(**options)
-        return {key: RecordShape(tuple(shape), np.dtype(dtype)) for key, (shape, dtype) in shapes.items()}
+        return {
+            key: RecordShape(tuple(shape), np.dtype(dtype))
+            for key, (shape, dtype) in shapes.items()
+        }
     record = open_splits(name, options)["train"].read(0)
-    return {key: RecordShape(np.shape(value), np.asarray(value).dtype) for key, value in record.items()}
+    return {
+        key: RecordShape(np.shape(value), np.asarray(value).dtype) for key, value in record.items()
+    }

@@ -16,8 +16,8 @@ class Split:
         labels: int `[n]`, 0 normal, 1 anomalous.
         read: Record by position, a dict of arrays without batch axis. Picklable, free of JAX.
         fingerprint: JSON values that change when the records or their order do.
-        lengths: int `[n]`, where the first axis that varies (time) has that many entries; None if all
-            records have one shape.
+        lengths: int `[n]`, where the first axis that varies (time) has that many entries; None if
+            all records have one shape.
         time_axes: By array name, the axis of time, varying or not: batches then have `length`.
         classes: Name of the anomaly class per record ("" for normal ones), if the source knows it.
         frames: Frame truth per record, uint8 `[frames]` of 0 and 1, if the source knows it.

@@ -88,16 +88,15 @@ def _numbers(
             if "/" not in name
         ],
         "classes": _classes(own, predictions),
-        "separability": _separability(own),
+        "separability": _separability({**dict.fromkeys(reasons), **own}),
         "reasons": reasons,
     }
 
 
 def _summary(predictions: Predictions) -> str:
     """How much was scored, and how much of it is anomalous."""
-    parts = [
-        f"{len(predictions):,} {predictions.noun}s, {int(np.sum(predictions.labels)):,} of them anomalous"
-    ]
+    anomalous = int(np.sum(predictions.labels))
+    parts = [f"{len(predictions):,} {predictions.noun}s, {anomalous:,} of them anomalous"]
     if predictions.snippet is not None:
         parts.append(f"{sum(map(len, predictions.snippet)):,} snippets")
     if predictions.frames:
@@ -107,12 +106,12 @@ def _summary(predictions: Predictions) -> str:
 
 
 def _classes(metrics: Mapping[str, float], predictions: Predictions) -> list[dict[str, Any]]:
-    """One row per anomaly class: how many records, and its areas."""
-    classes = predictions.classes or ()
+    """One row per anomaly class, where there is truth per frame: its videos and areas."""
+    classes = () if predictions.frames is None else predictions.classes or ()
     return [
         {
             "name": name,
-            "records": classes.count(name),
+            "videos": classes.count(name),
             "alone": metrics.get(f"class/{name}/frame_auc"),
             "with_normal": metrics.get(f"class/{name}/frame_auc_with_normal"),
         }
@@ -120,7 +119,7 @@ def _classes(metrics: Mapping[str, float], predictions: Predictions) -> list[dic
     ]
 
 
-def _separability(metrics: Mapping[str, float]) -> list[dict[str, Any]]:
+def _separability(metrics: Mapping[str, float | None]) -> list[dict[str, Any]]:
     """One row per value: its means over what is anomalous and normal, and their ratio."""
     rows: dict[str, dict[str, Any]] = {}
     for name, value in metrics.items():
@@ -128,7 +127,7 @@ def _separability(metrics: Mapping[str, float]) -> list[dict[str, Any]]:
             what, _, group = name.removeprefix("separability/").rpartition("_")
             rows.setdefault(what, {"name": what})[group] = value
     for row in rows.values():
-        if row.get("normal", 0) > 0 and row.get("anomalous", 0) > 0:
+        if (row.get("normal") or 0) > 0 and (row.get("anomalous") or 0) > 0:
             row["ratio"] = row["anomalous"] / row["normal"]
     return list(rows.values())
 

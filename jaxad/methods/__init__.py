@@ -1,4 +1,6 @@
-"""One file per system. Each defines `build(optimizers, *, dtype, <hyper-parameters>) -> base.Method`."""
+"""One file per system. Each defines `build(optimizers, *, dtype, <hyper-parameters>) ->
+base.Method`.
+"""
 
 import importlib
 import pkgutil
@@ -13,7 +15,7 @@ def names() -> list[str]:
 
 
 def load(name: str) -> ModuleType:
-    """Imports the file of a system; an unknown name is an `InputError` that lists the known ones."""
+    """Imports the file of a system; an unknown name is an `InputError` that lists those known."""
     if name not in names():
         raise InputError(f"config.method.name={name!r} is unknown; expected one of {names()}.")
     return importlib.import_module(f"jaxad.methods.{name}")

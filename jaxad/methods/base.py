@@ -1,10 +1,10 @@
 """The contract of every system: Method, Stage, Fit, Scores, State, and helpers that build them.
 
-An update, a fit and a score are written for one device that holds its share of the global batch, with
-the named axis `AXIS` across devices. What they return as state, accumulator or metric must be the same
-on all devices; what `score` returns has one row per example. A loss that couples examples takes
-`axis_name=AXIS` and returns the value of the global batch. Gradients are averaged over the axis in
-`gradient_update` and `alternate`, once, and nowhere else.
+An update, a fit and a score are written for one device that holds its share of the global batch,
+with the named axis `AXIS` across devices. What they return as state, accumulator or metric must be
+the same on all devices; what `score` returns has one row per example. A loss that couples examples
+takes `axis_name=AXIS` and returns the value of the global batch. Gradients are averaged over the
+axis in `gradient_update` and `alternate`, once, and nowhere else.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,8 @@ class State:
         step: int32 scalar, gradient steps done.
         params: What gradients change.
         opt_state: The state of the optimiser (of each player, where there are several).
-        stats: What is not learnt by gradient: batch statistics, EMA copies, centres, Gaussians, banks.
+        stats: What is not learnt by gradient: batch statistics, EMA copies, centres, Gaussians,
+            banks.
     """
 
     step: jax.Array
@@ -81,10 +82,10 @@ class Stage(NamedTuple):
     """A part of training with its own state.
 
     Attributes:
-        init: `(rng, batch, done) -> state`; `batch` shows shapes and types of the stage's batches (two
-            records), `done` maps each finished stage to its state.
-        update: `(state, batch, rng) -> (state, metrics)`, or None for a stage of fits alone. `rng` is the
-            same on all devices and differs from step to step.
+        init: `(rng, batch, done) -> state`; `batch` shows shapes and types of the stage's batches
+            (two records), `done` maps each finished stage to its state.
+        update: `(state, batch, rng) -> (state, metrics)`, or None for a stage of fits alone. `rng`
+            is the same on all devices and differs from step to step.
         fits: Passes at the start, at each epoch and at the end.
     """
 
@@ -115,7 +116,8 @@ def new_state(params: Params, opt_state: Any = (), stats: Any = ()) -> State:
 def gradient_update(
     loss: Loss, tx: optax.GradientTransformation, *, axis_name: str | None = AXIS
 ) -> Callable[[State, Batch, jax.Array], tuple[State, Metrics]]:
-    """One step of gradient descent on `loss(params, stats, batch, rng) -> (value, (stats, metrics))`.
+    """One step of gradient descent on `loss(params, stats, batch, rng) -> (value, (stats,
+    metrics))`.
 
     The value is the loss of the global batch (or its mean over devices is). Metrics gain `loss` and
     `grad_norm`, so that a non-finite gradient is seen at the step that made it.
@@ -152,7 +154,7 @@ class Player(NamedTuple):
 def alternate(
     players: Sequence[Player], *, axis_name: str | None = AXIS
 ) -> Callable[[State, Batch, jax.Array], tuple[State, Metrics]]:
-    """An update in which the players move in the given order on one batch; metrics are `<name>/…`."""
+    """An update in which the players move in this order on one batch; metrics are `<name>/…`."""
     names = [player.name for player in players]
     if len(set(names)) < len(names) or not names:
         raise ValueError(f"players need distinct names, at least one; got {names}.")
@@ -210,9 +212,11 @@ def with_ema(
 def mean_fit(
     name: str, values: Callable[[State, Batch], jax.Array], *, when: str, split: str
 ) -> Fit:
-    """A fit that puts the mean of `values(state, batch) [B, …]` over the valid rows in `stats[name]`.
+    """A fit that puts the mean of `values(state, batch) [B, …]` over the valid rows in
+    `stats[name]`.
 
-    `stats[name]` must exist and have the shape of one value; a split without valid rows leaves zeros.
+    `stats[name]` must exist and have the shape of one value; a split without valid rows leaves
+    zeros.
     """
 
     def zero(state):
@@ -222,7 +226,10 @@ def mean_fit(
         total, count = accumulator
         each = values(state, batch).astype(jnp.float32)
         valid = batch["valid"].reshape((-1,) + (1,) * (each.ndim - 1))
-        new = jnp.sum(jnp.where(valid, each, 0.0), axis=0), jnp.sum(batch["valid"], dtype=jnp.float32)
+        new = (
+            jnp.sum(jnp.where(valid, each, 0.0), axis=0),
+            jnp.sum(batch["valid"], dtype=jnp.float32),
+        )
         new = jax.lax.psum(new, AXIS)
         return total + new[0], count + new[1]
 
@@ -235,7 +242,9 @@ def mean_fit(
 
 
 def example_keys(rng: jax.Array, batch_size: int, *, axis_name: str | None = AXIS) -> jax.Array:
-    """One key per local row, from its place in the global batch: the same for any number of devices."""
+    """One key per local row, from its place in the global batch: the same for any number of
+    devices.
+    """
     first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * batch_size
     return jax.vmap(lambda place: jax.random.fold_in(rng, place))(first + jnp.arange(batch_size))
 
@@ -245,7 +254,7 @@ def _gradients(loss, params, stats, batch, rng, axis_name):
         params, stats, batch, rng
     )
     if axis_name is not None:
-        # Right under pmap and under shard_map, whether or not it tracks replication: there the mean of
-        # already averaged gradients is the same mean.
+        # Right under pmap and under shard_map, whether or not it tracks replication: there the mean
+        # of already averaged gradients is the same mean.
         gradients, value, metrics = jax.lax.pmean((gradients, value, metrics), axis_name)
     return gradients, value, stats, metrics

@@ -5,6 +5,7 @@ https://arxiv.org/abs/1801.04264; reductions, weights and penalty of its code
 (github.com/WaqasSultani/AnomalyDetectionCVPR2018). A batch is that of `rtfm`.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -55,21 +56,12 @@ def build(
     Raises:
         InputError: A value is not as it must be; names the field.
     """
-    fields.one_of("network", network, ("original", "linear"))
-    fields.one_of("pairing", pairing, ("all", "index"))
-    fields.one_of("reduction", reduction, ("mean", "released"))
+    fields.check(_FIELDS, locals())
     if reduction == "released" and pairing == "index":
         raise InputError(
             "config.method.reduction: expected 'mean' with pairing='index'; found 'released', a "
             "sum over all pairs."
         )
-    fields.positive_integer("k", k)
-    fields.not_negative("margin", margin)
-    fields.not_negative("penalty", penalty)
-    fields.not_negative("smoothness_weight", smoothness_weight)
-    fields.not_negative("sparsity_weight", sparsity_weight)
-    fields.rate("dropout", dropout)
-    fields.positive_integers("hidden", hidden, count=2)
 
     model = DeepMIL(network == "linear", tuple(hidden), dropout, base.AXIS, jnp.dtype(dtype))
     tx = optimizers["train"]
@@ -120,3 +112,17 @@ def _clean(batch):
     """Features with zeros for padding, whatever stood there, and the real snippets `[B, T]`."""
     where = real_snippets(batch)
     return jnp.where(where[:, None, :, None], batch["features"], 0.0), where
+
+
+_FIELDS = {
+    "network": functools.partial(fields.one_of, choices=("original", "linear")),
+    "pairing": functools.partial(fields.one_of, choices=("all", "index")),
+    "reduction": functools.partial(fields.one_of, choices=("mean", "released")),
+    "k": fields.positive_integer,
+    "margin": fields.not_negative,
+    "penalty": fields.not_negative,
+    "smoothness_weight": fields.not_negative,
+    "sparsity_weight": fields.not_negative,
+    "dropout": fields.rate,
+    "hidden": functools.partial(fields.positive_integers, count=2),
+}

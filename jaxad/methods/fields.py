@@ -3,10 +3,16 @@ was found."""
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxad.errors import InputError
+
+
+def check(checks: Mapping[str, Callable[[str, Any], None]], values: Mapping[str, Any]) -> None:
+    """Applies to each field the check of its name."""
+    for field, check_one in checks.items():
+        check_one(field, values[field])
 
 
 def one_of(field: str, value: Any, choices: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ A batch holds `features [B, N, T, D]` (crops N, snippets T), `length [B]` (real 
 is padding), `label [B]` (0 normal, 1 anomalous) and `valid [B]`.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -98,29 +99,7 @@ def build(
     Raises:
         InputError: A value is not as it must be; names the field.
     """
-    fields.positive_integer("k", k)
-    fields.one_of("mtn", mtn, networks.FORMS)
-    fields.one_of("attention_scale", attention_scale, networks.ATTENTION_SCALES)
-    fields.positive_integers("hidden", hidden)
-    for field, form in _named(magnitude=magnitude, classification=classification):
-        fields.one_of(field, form, FORMS)
-    fields.one_of("regularisers", regularisers, FORMS)
-    for field, switch in _named(pdc=pdc, tsa=tsa, feature_magnitude=feature_magnitude):
-        fields.boolean(field, switch)
-    for field, weight in _named(
-        margin=margin,
-        magnitude_weight=magnitude_weight,
-        smoothness_weight=smoothness_weight,
-        sparsity_weight=sparsity_weight,
-    ):
-        fields.not_negative(field, weight)
-    for field, rate in _named(
-        feature_dropout=feature_dropout,
-        selection_dropout=selection_dropout,
-        classifier_dropout=classifier_dropout,
-    ):
-        fields.rate(field, rate)
-
+    fields.check(_FIELDS, locals())
     model = networks.RTFM(
         form=mtn,
         attention_scale=attention_scale,
@@ -133,6 +112,7 @@ def build(
         dtype=jnp.dtype(dtype),
     )
     tx = optimizers["train"]
+    rank_by = "magnitudes" if feature_magnitude else "scores"
 
     def init(rng, batch, _done):
         variables = model.init(rng, batch["features"], train=False)
@@ -150,59 +130,32 @@ def build(
             rngs={"dropout": dropout_rng},
             mutable=["batch_stats"],
         )
-        ranks = out["magnitudes"] if feature_magnitude else out["scores"]
-        if feature_magnitude:
-            keep = jnp.ones_like(ranks)
-            keep = example_dropout(selection_rng, keep, selection_dropout, axis_name=base.AXIS)
-            ranks = ranks * keep
+        ranks = out[rank_by]
+        if feature_magnitude:  # Only a random part of the snippets competes.
+            ranks = example_dropout(selection_rng, ranks, selection_dropout, axis_name=base.AXIS)
         chosen = choose(out, ranks, k, where)
-        label, valid = batch["label"], batch["valid"]
-        terms = regularise(out["scores"], label, valid, where)
+        of = {"label": batch["label"], "valid": batch["valid"], "axis_name": base.AXIS}
+        smooth, sparse = temporal_losses(out["scores"], where, form=regularisers, **of)
+        terms = {"smoothness": smoothness_weight * smooth, "sparsity": sparsity_weight * sparse}
         if feature_magnitude:
-            terms |= {
-                "magnitude": magnitude_weight * magnitude_loss(chosen, label, valid),
-                "classification": classify(chosen, label, valid),
-            }
+            separation = magnitude_loss(chosen, form=magnitude, margin=margin, **of)
+            terms["magnitude"] = magnitude_weight * separation
+            terms["classification"] = classification_loss(chosen, form=classification, **of)
         else:
-            bags = masked.mean(chosen.scores, chosen.real, axis=-1)
-            terms["ranking"] = mil.ranking_hinge_all_pairs(bags, label, valid, axis_name=base.AXIS)
-        return sum(terms.values()), (stats, {**terms, **_means(chosen, label, valid)})
-
-    def magnitude_loss(chosen, label, valid):
-        options = {"margin": margin, "axis_name": base.AXIS}
-        if magnitude == "released":
-            options["where"] = chosen.real
-            return mil.magnitude_released(chosen.features, label, valid, **options)
-        means = masked.mean(chosen.magnitudes, chosen.real, axis=-1)
-        return mil.magnitude_hinge(means, label, valid, **options)
-
-    def classify(chosen, label, valid):
-        each = {"paper": mil.snippet_bce, "released": mil.bag_bce}[classification]
-        return _mean(each(chosen.scores, label, chosen.real), valid)
-
-    def regularise(scores, label, valid, where):
-        if regularisers == "released":
-            of_all = (scores, label, valid, where)
-            smooth = mil.smoothness_released(*of_all, axis_name=base.AXIS)
-            sparse = mil.sparsity_released(*of_all, axis_name=base.AXIS)
-        else:
-            anomalous = valid.astype(bool) & (label == 1)
-            smooth = _mean(mil.smoothness(scores, where), anomalous)
-            sparse = _mean(mil.sparsity(scores, where), anomalous)
-        return {"smoothness": smoothness_weight * smooth, "sparsity": sparsity_weight * sparse}
+            terms["ranking"] = ranking_loss(chosen, **of)
+        return sum(terms.values()), (stats, {**terms, **_means(chosen, **of)})
 
     def score(states, batch):
         state, where = states["train"], real_snippets(batch)
         variables = {"params": state.params, **state.stats}
         out = model.apply(variables, batch["features"], where, train=False)
-        ranks = out["magnitudes"] if feature_magnitude else out["scores"]
-        chosen = choose(out, ranks, k, where)
+        chosen = choose(out, out[rank_by], k, where)
         return base.Scores(
-            image=masked.mean(chosen.scores, chosen.real, axis=-1),
+            image=_per_video(chosen.scores, chosen),
             snippet=out["scores"],
             extra={
                 "magnitude": out["magnitudes"],
-                "top_k_magnitude": masked.mean(chosen.magnitudes, chosen.real, axis=-1),
+                "top_k_magnitude": _per_video(chosen.magnitudes, chosen),
             },
         )
 
@@ -243,21 +196,96 @@ def choose(out: Mapping[str, jax.Array], ranks: jax.Array, k: int, where: jax.Ar
     )
 
 
-def _mean(values, where):
-    return masked.mean(values, where, axis_name=base.AXIS)
+def magnitude_loss(
+    chosen: Chosen,
+    label: jax.Array,
+    valid: jax.Array,
+    *,
+    form: str,
+    margin: float,
+    axis_name: str | None = None,
+) -> jax.Array:
+    """Separation of the magnitudes of anomalous and normal videos (eq. 8.7), a scalar."""
+    options = {"margin": margin, "axis_name": axis_name}
+    if form == "released":
+        return mil.magnitude_released(chosen.features, label, valid, where=chosen.real, **options)
+    return mil.magnitude_hinge(_per_video(chosen.magnitudes, chosen), label, valid, **options)
 
 
-def _means(chosen, label, valid):
+def classification_loss(
+    chosen: Chosen,
+    label: jax.Array,
+    valid: jax.Array,
+    *,
+    form: str,
+    axis_name: str | None = None,
+) -> jax.Array:
+    """Cross-entropy of the chosen snippets (eq. 8.8), averaged over all videos, a scalar."""
+    loss = mil.bag_bce if form == "released" else mil.snippet_bce
+    return masked.mean(loss(chosen.scores, label, chosen.real), valid, axis_name=axis_name)
+
+
+def temporal_losses(
+    scores: jax.Array,
+    where: jax.Array,
+    label: jax.Array,
+    valid: jax.Array,
+    *,
+    form: str,
+    axis_name: str | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Smoothness and sparsity of the scores `[B, T]` of the anomalous videos, before weighing."""
+    if form == "released":
+        given = (scores, label, valid, where)
+        smooth = mil.smoothness_released(*given, axis_name=axis_name)
+        return smooth, mil.sparsity_released(*given, axis_name=axis_name)
+    anomalous = valid.astype(bool) & (label == 1)
+    smooth = masked.mean(mil.smoothness(scores, where), anomalous, axis_name=axis_name)
+    return smooth, masked.mean(mil.sparsity(scores, where), anomalous, axis_name=axis_name)
+
+
+def ranking_loss(
+    chosen: Chosen, label: jax.Array, valid: jax.Array, *, axis_name: str | None = None
+) -> jax.Array:
+    """The loss of [211] on the mean score of the chosen snippets, over all pairs, a scalar."""
+    bags = _per_video(chosen.scores, chosen)
+    return mil.ranking_hinge_all_pairs(bags, label, valid, axis_name=axis_name)
+
+
+def _per_video(values, chosen):
+    return masked.mean(values, chosen.real, axis=-1)
+
+
+def _means(chosen, label, valid, axis_name):
     """Mean top-k magnitude and score of each half of the batch: what training drives apart."""
-    valid = valid.astype(bool)
-    magnitudes = masked.mean(chosen.magnitudes, chosen.real, axis=-1)
-    scores = masked.mean(chosen.scores, chosen.real, axis=-1)
+    halves = {
+        name: valid.astype(bool) & (label == i) for i, name in enumerate(("normal", "anomalous"))
+    }
+    values = {"magnitude": chosen.magnitudes, "score": chosen.scores}
     return {
-        f"top_k_{name}_{half}": _mean(values, valid & (label == value))
-        for name, values in (("magnitude", magnitudes), ("score", scores))
-        for half, value in (("normal", 0), ("anomalous", 1))
+        f"top_k_{name}_{half}": masked.mean(_per_video(each, chosen), where, axis_name=axis_name)
+        for name, each in values.items()
+        for half, where in halves.items()
     }
 
 
-def _named(**values):
-    return values.items()
+_FORM = functools.partial(fields.one_of, choices=FORMS)
+_FIELDS = {
+    "k": fields.positive_integer,
+    "margin": fields.not_negative,
+    "mtn": functools.partial(fields.one_of, choices=networks.FORMS),
+    "attention_scale": functools.partial(fields.one_of, choices=networks.ATTENTION_SCALES),
+    "pdc": fields.boolean,
+    "tsa": fields.boolean,
+    "feature_magnitude": fields.boolean,
+    "magnitude": _FORM,
+    "magnitude_weight": fields.not_negative,
+    "classification": _FORM,
+    "regularisers": _FORM,
+    "smoothness_weight": fields.not_negative,
+    "sparsity_weight": fields.not_negative,
+    "feature_dropout": fields.rate,
+    "selection_dropout": fields.rate,
+    "classifier_dropout": fields.rate,
+    "hidden": fields.positive_integers,
+}

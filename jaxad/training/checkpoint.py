@@ -1,13 +1,14 @@
 """Checkpoints of one stage: written by orbax in the background, verified leaf by leaf when read.
 
-Orbax restores flipped bits, other dtypes and other shapes of meaning without a word. A checkpoint here
-therefore carries, beside the arrays, a JSON `meta` with shape, dtype and CRC-32 of each leaf, the
-position in the stage, the fingerprint of the data, the config and the versions. `restore_newest` takes
-the newest checkpoint that passes, and moves newer ones that do not to `set_aside/`.
+Orbax restores flipped bits, other dtypes and other shapes of meaning without a word. A checkpoint
+here therefore carries, beside the arrays, a JSON `meta` with shape, dtype and CRC-32 of each leaf,
+the position in the stage, the fingerprint of the data, the config and the versions.
+`restore_newest` takes the newest checkpoint that passes, and moves newer ones that do not to
+`set_aside/`.
 """
 
-import logging
 import dataclasses
+import logging
 import os
 import pathlib
 import shutil
@@ -27,7 +28,9 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """A verified checkpoint: host arrays in the structure asked for, and what was written beside them."""
+    """A verified checkpoint: host arrays in the structure asked for, and what was written beside
+    them.
+    """
 
     number: int
     tree: Any
@@ -35,7 +38,8 @@ class Restored:
 
 
 class Checkpoints:
-    """The checkpoints of one stage in `folder`; numbers count the batches that the stage has processed.
+    """The checkpoints of one stage in `folder`; numbers count the batches that the stage has
+    processed.
 
     Args:
         folder: `<workdir>/checkpoints/<stage>`.
@@ -56,7 +60,9 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self, cleanup_tmp_directories=True, enable_async_checkpointing=True
         )
-        self._manager = ocp.CheckpointManager(folder, options=options, item_names=("leaves", "meta"))
+        self._manager = ocp.CheckpointManager(
+            folder, options=options, item_names=("leaves", "meta")
+        )
 
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
         """Orbax's preservation policy: the newest `keep`, and the best."""
@@ -85,7 +91,9 @@ class Checkpoints:
         )
         with self._failures(f"writing checkpoint {number}"):
             if not self._manager.save(number, args=args, force=True):
-                raise CheckpointError(f"Orbax declined to write checkpoint {number} in {self.folder}.")
+                raise CheckpointError(
+                    f"Orbax declined to write checkpoint {number} in {self.folder}."
+                )
 
     def check(self) -> None:
         """Raises the error of a background save that has failed since the last call."""
@@ -132,9 +140,9 @@ class Checkpoints:
                 leaves=ocp.args.StandardRestore(
                     {
                         name: jax.ShapeDtypeStruct(
-                            leaf.shape, leaf.dtype, sharding=jax.sharding.SingleDeviceSharding(
-                                jax.local_devices()[0]
-                            )
+                            leaf.shape,
+                            leaf.dtype,
+                            sharding=jax.sharding.SingleDeviceSharding(jax.local_devices()[0]),
                         )
                         for name, leaf in wanted.items()
                     }
@@ -145,7 +153,9 @@ class Checkpoints:
             raise CheckpointError(f"its arrays cannot be read ({_first_line(error)})") from error
         for name, leaf in leaves.items():
             if (found := _describe(leaf)) != recorded[name]:
-                raise CheckpointError(f"{name} fails its checksum: {recorded[name]} written, {found} read")
+                raise CheckpointError(
+                    f"{name} fails its checksum: {recorded[name]} written, {found} read"
+                )
         flat = [leaves[name] for name in wanted]
         return Restored(number, jax.tree.unflatten(jax.tree.structure(wanted_tree), flat), meta)
 
@@ -155,8 +165,8 @@ class Checkpoints:
         Newer ones that cannot are moved to `set_aside`, and the log names both.
 
         Raises:
-            CheckpointError: If there are checkpoints and none can be trusted: nothing is moved then, and
-                the run does not start again from scratch behind the user's back.
+            CheckpointError: If there are checkpoints and none can be trusted: nothing is moved
+                then, and the run does not start again from scratch behind the user's back.
         """
         damaged: dict[int, str] = {}
         for number in reversed(self.numbers()):
@@ -169,14 +179,18 @@ class Checkpoints:
                 place = self._move_aside(bad)
                 log.warning(
                     "Checkpoint %s is damaged: %s. It is now %s; continuing from checkpoint %d.",
-                    self.folder / str(bad), reason, place, number,
+                    self.folder / str(bad),
+                    reason,
+                    place,
+                    number,
                 )
             return restored
         if damaged:
             reasons = "; ".join(f"{number}: {reason}" for number, reason in damaged.items())
             raise CheckpointError(
-                f"None of the {len(damaged)} checkpoints in {self.folder} can be trusted ({reasons}). "
-                "Restore one from a backup, or start over with --fresh, which keeps this workdir aside."
+                f"None of the {len(damaged)} checkpoints in {self.folder} can be trusted "
+                f"({reasons}). "
+                "Restore one from a backup, or start over with --fresh, which moves this aside."
             )
         return None
 
@@ -238,7 +252,9 @@ def _describe(leaf: jax.Array) -> dict[str, Any]:
     }
 
 
-def _check_same_model(recorded: Mapping[str, Any], wanted: Mapping[str, Any], path: os.PathLike) -> None:
+def _check_same_model(
+    recorded: Mapping[str, Any], wanted: Mapping[str, Any], path: os.PathLike
+) -> None:
     """Compares names, shapes and dtypes: orbax would cast another dtype silently."""
     lines = [f"{name}: not in the checkpoint" for name in wanted if name not in recorded]
     lines += [f"{name}: not in this model" for name in recorded if name not in wanted]
@@ -252,7 +268,8 @@ def _check_same_model(recorded: Mapping[str, Any], wanted: Mapping[str, Any], pa
         more = f" (and {len(lines) - 10} more)" if len(lines) > 10 else ""
         raise InputError(
             f"Checkpoint {path} is of another model; see config.method and config.stages: "
-            + "; ".join(lines[:10]) + more
+            + "; ".join(lines[:10])
+            + more
         )
 
 

@@ -1,9 +1,9 @@
 """A run: from a config and a workdir to trained states, scores, metrics and a report."""
 
-import logging
 import contextlib
 import dataclasses
 import json
+import logging
 import pathlib
 import platform
 import shutil
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A checked config as objects: everything that can be wrong is wrong here, before any training."""
+    """A checked config as objects: what can be known to be wrong is wrong here, before training."""
 
     config: ml_collections.ConfigDict
     mapper: spmd.Mapper
@@ -55,9 +55,7 @@ def plan(config: ml_collections.ConfigDict, devices: list[jax.Device] | None = N
     splits = sources.open_splits(data_options.pop("name", None), data_options)
     if "train" not in splits or "test" not in splits:
         raise InputError(f"The source gives the splits {sorted(splits)}; expected train and test.")
-    schedules = {
-        name: _schedule(config, name, splits["train"], mapper) for name in config.stages
-    }
+    schedules = {name: _schedule(config, name, splits["train"], mapper) for name in config.stages}
     method = build(config, {name: schedule.steps for name, schedule in schedules.items()})
     reading = pipeline.Reading(
         threads=config.data.threads,
@@ -70,7 +68,7 @@ def plan(config: ml_collections.ConfigDict, devices: list[jax.Device] | None = N
 
 
 def build(config: ml_collections.ConfigDict, steps: Mapping[str, int]) -> base.Method:
-    """The method that a config names, with optimisers whose schedules end after `steps` by stage."""
+    """The method of a config, with optimisers whose schedules end after `steps` (by stage)."""
     options = dict(config.method.to_dict())
     module = methods.load(options.pop("name", None))
     txs = {
@@ -85,7 +83,8 @@ def build(config: ml_collections.ConfigDict, steps: Mapping[str, int]) -> base.M
         ) from error
     if list(method.stages) != list(config.stages):
         raise InputError(
-            f"config.stages has {list(config.stages)}; {config.method.name} needs {list(method.stages)}."
+            f"config.stages has {list(config.stages)}; {config.method.name} needs "
+            f"{list(method.stages)}."
         )
     return method
 
@@ -169,7 +168,9 @@ class _Run:
         return {"test": metrics}
 
     def _stage(self, name: str, done: Mapping[str, base.State], *, train: bool) -> base.State:
-        """The state that a stage ends with: trained from where it stands, or read if it is finished."""
+        """The state that a stage ends with: trained from where it stands, or read if it is
+        finished.
+        """
         mapper, config = self.plan.mapper, self.plan.config
         definition, schedule = self.plan.method.stages[name], self.plan.schedules[name]
         place = list(self.plan.method.stages).index(name)
@@ -215,8 +216,8 @@ class _Run:
                 log.info("Stage %s: checkpoint %d restored (%s).", name, restored.number, at)
                 if not train and not _finished(position, definition, schedule):
                     raise InputError(
-                        f"--mode=eval needs a finished {name} stage; its newest checkpoint stands at "
-                        f"{at}. Run with --mode=train first."
+                        f"--mode=eval needs a finished {name} stage; its newest checkpoint stands "
+                        f"at {at}. Run with --mode=train first."
                     )
                 if train:
                     self._cut(name, restored.meta["rows"])
@@ -290,7 +291,9 @@ class _Run:
         """How many rows the stages before `name` have written."""
         stages = list(self.plan.method.stages)
         earlier = stages[: stages.index(name)]
-        return sum(1 for row in self.history.rows if row["stage"] in earlier and row["split"] != "test")
+        return sum(
+            1 for row in self.history.rows if row["stage"] in earlier and row["split"] != "test"
+        )
 
     def _cut(self, name: str, rows: int) -> None:
         """Drops rows of this stage after the checkpoint, unless later stages have begun."""
@@ -309,8 +312,8 @@ class _Run:
         if lines:
             raise InputError(
                 f"The training data of stage {name} is not what checkpoint {restored.number} in "
-                f"{self.workdir} was trained on: {'; '.join(lines)}. Put the data back, or start over "
-                "with --fresh."
+                f"{self.workdir} was trained on: {'; '.join(lines)}. Put the data back, or start "
+                "over with --fresh."
             )
         for line in configs.difference(restored.meta["versions"], self.versions):
             log.warning("Continuing with other versions than the checkpoint's: %s", line)
@@ -318,7 +321,8 @@ class _Run:
     def _converted(self, name: str, path: str, state: base.State) -> base.State:
         if name not in self.plan.method.convert:
             raise InputError(
-                f"config.stages.{name}.weights={path!r}: no published checkpoints of this stage are known."
+                f"config.stages.{name}.weights={path!r}: no published checkpoints of this stage "
+                "are known."
             )
         state = self.plan.method.convert[name](foreign.read(path), state)
         log.info("Stage %s starts from %s.", name, path)
@@ -418,7 +422,9 @@ def _schedule(
     intervals = {part: interval(part) for part in ("eval", "checkpoint")}
     for part, value in intervals.items():
         if value == 0:
-            raise InputError(f"config.{part}: an interval of 0 steps; expected at least 1, or None.")
+            raise InputError(
+                f"config.{part}: an interval of 0 steps; expected at least 1, or None."
+            )
     return loop.Schedule(
         steps=steps,
         steps_per_epoch=per_epoch,

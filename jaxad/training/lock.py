@@ -1,15 +1,14 @@
-"""One run owns a workdir: a lock file names host, process and age, and is refreshed while it runs."""
+"""One run owns a workdir: a lock file names host and process, and is refreshed while it runs."""
 
-import logging
 import contextlib
 import json
+import logging
 import os
 import pathlib
 import socket
 import threading
 import time
 from collections.abc import Iterator
-
 
 from jaxad.errors import InputError
 
@@ -77,8 +76,8 @@ def _remove_if_stale(path: pathlib.Path) -> None:
             alive = age < STALE_S
     if alive:
         raise InputError(
-            f"Another run owns {path.parent}: process {pid} on {host}, last seen {age:.0f} s ago. Wait "
-            f"for it, use another --workdir, or, if it is gone for good, delete {path}."
+            f"Another run owns {path.parent}: process {pid} on {host}, last seen {age:.0f} s ago. "
+            f"Wait for it, use another --workdir, or, if it is gone for good, delete {path}."
         )
     log.warning("Taking over the lock of process %s on %s, which is gone.", pid, host)
     aside = path.with_name(f"lock.{os.getpid()}")

@@ -1,12 +1,12 @@
 """What a run writes as it goes: metrics.jsonl, TensorBoard events, progress.
 
-`metrics.jsonl` holds only what the run determines (no clock), so that a resumed run and a straight one
-write the same bytes. A checkpoint records how many lines it had; resuming cuts the file back to that.
-Rates and times go to the terminal and to TensorBoard.
+`metrics.jsonl` holds only what the run determines (no clock), so that a resumed run and a straight
+one write the same bytes. A checkpoint records how many lines it had; resuming cuts the file back to
+that. Rates and times go to the terminal and to TensorBoard.
 """
 
-import logging
 import json
+import logging
 import math
 import os
 import pathlib
@@ -39,7 +39,9 @@ class History:
         if len(self.rows) < count:
             log.warning(
                 "%s holds %d lines, and the checkpoint was written after %d: some are lost.",
-                self.path, len(self.rows), count,
+                self.path,
+                len(self.rows),
+                count,
             )
         self.rows = self.rows[:count]
         self._rewrite()
@@ -56,8 +58,8 @@ class History:
                 os.fsync(file.fileno())
         except OSError as error:
             raise CheckpointError(
-                f"Cannot write {self.path}: {error.strerror}. Make room or mend the workdir, then run "
-                "the same command again."
+                f"Cannot write {self.path}: {error.strerror}. Make room or mend the workdir, then "
+                "run the same command again."
             ) from error
 
     def replace_tests(self, rows: list[Mapping[str, Any]], split: str) -> None:
@@ -85,7 +87,9 @@ def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
 
 def _line(row: Mapping[str, Any]) -> str:
     # JSON has no NaN: a metric that is one is written as null.
-    clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+    clean = {
+        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()
+    }
     return json.dumps(clean) + "\n"
 
 
@@ -99,7 +103,9 @@ class Progress:
 
     def __init__(self, folder: pathlib.Path | None, first_step: int):
         self._events = (
-            tensorboardX.SummaryWriter(str(folder), purge_step=first_step or None) if folder else None
+            tensorboardX.SummaryWriter(str(folder), purge_step=first_step or None)
+            if folder
+            else None
         )
         self._show = folder is not None
         self._bar: tqdm.tqdm | None = None

@@ -1,14 +1,14 @@
 """The one loop: fits, gradient steps, evaluations and checkpoints of a stage, from any position.
 
 A stage is a walk through positions: "start" fits, then for each epoch its "epoch" fits and "train"
-steps, with an "evaluate" in between where one is due, then "end" fits, then "done". A checkpoint holds
-the position beside the state (and the accumulator of a fit under way), and the walk goes on from there
-as if it had not been broken.
+steps, with an "evaluate" in between where one is due, then "end" fits, then "done". A checkpoint
+holds the position beside the state (and the accumulator of a fit under way), and the walk goes on
+from there as if it had not been broken.
 """
 
-import logging
 import dataclasses
 import json
+import logging
 import math
 import pathlib
 import time
@@ -125,7 +125,8 @@ def run(
 
     Raises:
         StopRequested: After saving, when a signal asked for it.
-        DivergedError: At the first non-finite metric; nothing is saved over the last good checkpoint.
+        DivergedError: At the first non-finite metric; nothing is saved over the last good
+            checkpoint.
         CheckpointError: When a save failed.
     """
     walk = _Walk(context, stage, state, position, accumulator, checkpoints, facts)
@@ -272,7 +273,10 @@ class _Walk:
         if self.position.batch == 0:
             self.accumulator = mapper.replicate(zero(self.state))
         batches = pipeline.ordered_batches(
-            split, batch_size=size, devices=mapper.size, reading=context.reading,
+            split,
+            batch_size=size,
+            devices=mapper.size,
+            reading=context.reading,
             start=self.position.batch,
         )
         context.progress.start(f"{self.stage.name} {fit.when} fit", total, self.position.batch)
@@ -349,9 +353,10 @@ class _Walk:
             write_atomically(folder / "state.npz", lambda file: np.savez(file, **leaves))
         return DivergedError(
             f"Stage {self.stage.name}, step {step}: {name} is "
-            f"{float(fetched[step - first][name])}. The records of that batch, the metrics since the last "
-            f"log and the state {self.pending[-1][0] - step} steps later are in {folder}; checkpoints up "
-            f"to {self.saved if self.saved >= 0 else 'none'} are good, and the same command continues from there."
+            f"{float(fetched[step - first][name])}. The records of that batch, the metrics since "
+            f"the last log and the state {self.pending[-1][0] - step} steps later are in {folder}; the "
+            f"checkpoints {self.checkpoints.numbers()} are good, and the same command continues "
+            "from the newest."
         )
 
 

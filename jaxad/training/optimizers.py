@@ -13,10 +13,11 @@ def build(fields: Mapping[str, Any], total_steps: int) -> optax.GradientTransfor
     """An optimiser with its schedule.
 
     Args:
-        fields: `name` is one of `OPTIMIZERS`, `learning_rate` its peak; `schedule` one of `SCHEDULES`
-            ("constant" if absent), `warmup_steps` linear steps from zero before it, `clip_norm` a bound
-            on the global gradient norm; the others are arguments of the optimiser. `weight_decay` is
-            decoupled for "adamw" and "lars", elsewhere L2 added to the gradient, as in PyTorch's Adam.
+        fields: `name` is one of `OPTIMIZERS`, `learning_rate` its peak; `schedule` one of
+            `SCHEDULES` ("constant" if absent), `warmup_steps` linear steps from zero before it,
+            `clip_norm` a bound on the global gradient norm; the others are arguments of the
+            optimiser. `weight_decay` is decoupled for "adamw" and "lars", elsewhere L2 added to the
+            gradient, as in PyTorch's Adam.
         total_steps: Length of the stage, where the schedule ends.
 
     Raises:
@@ -25,7 +26,9 @@ def build(fields: Mapping[str, Any], total_steps: int) -> optax.GradientTransfor
     fields = dict(fields)
     name = fields.pop("name", None)
     if name not in OPTIMIZERS:
-        raise InputError(f"optimizer.name={name!r} is unknown; expected one of {sorted(OPTIMIZERS)}.")
+        raise InputError(
+            f"optimizer.name={name!r} is unknown; expected one of {sorted(OPTIMIZERS)}."
+        )
     peak = fields.pop("learning_rate", None)
     if not isinstance(peak, (int, float)) or peak < 0:
         raise InputError(f"optimizer.learning_rate={peak!r}; expected a number of at least 0.")
@@ -67,7 +70,9 @@ SCHEDULES = {
 def _schedule(fields: dict[str, Any], peak: float, total_steps: int) -> optax.Schedule:
     name = fields.pop("schedule", "constant")
     if name not in SCHEDULES:
-        raise InputError(f"optimizer.schedule={name!r} is unknown; expected one of {sorted(SCHEDULES)}.")
+        raise InputError(
+            f"optimizer.schedule={name!r} is unknown; expected one of {sorted(SCHEDULES)}."
+        )
     warmup = fields.pop("warmup_steps", 0)
     extra = {"power": fields.pop("power", 0.9)} if name == "polynomial" else {}
     schedule = SCHEDULES[name](peak, total_steps - warmup, **extra)

@@ -1,7 +1,7 @@
 """One per-device function, mapped over all devices by `jit(shard_map)` or by `pmap`.
 
-State and accumulators are replicated, batches and scores split along their first axis. The functions are
-written with the axis name `base.AXIS`; a mesh of one device has it too.
+State and accumulators are replicated, batches and scores split along their first axis. The
+functions are written with the axis name `base.AXIS`; a mesh of one device has it too.
 """
 
 from collections.abc import Callable, Mapping
@@ -62,8 +62,8 @@ class Mapper:
 
     def _map(self, function, in_specs, out_specs, donate=()):
         if self.kind == "shard_map":
-            # Without replication tracking: a method may then use any collective, as under pmap; that
-            # states stay equal on all devices is tested instead.
+            # Without replication tracking: a method may then use any collective, as under pmap;
+            # that states stay equal on all devices is tested instead.
             mapped = jax.shard_map(
                 function, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
             )
@@ -116,7 +116,7 @@ class Mapper:
         if batch_size < unit or batch_size % unit:
             why = " (each device needs as many normal as anomalous records)" if balanced else ""
             raise InputError(
-                f"config.{field}={batch_size} cannot be shared out among {self.size} devices; expected "
-                f"a positive multiple of {unit}{why}, for example "
+                f"config.{field}={batch_size} cannot be shared out among {self.size} devices; "
+                f"expected a positive multiple of {unit}{why}, for example "
                 f"{max(unit, round(batch_size / unit) * unit)}."
             )

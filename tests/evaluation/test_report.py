@@ -129,6 +129,7 @@ def test_undefined_metrics_are_explained(tmp_path):
     _, page = write(tmp_path, weak)
     assert "frame_auc" in page.text
     assert "The split has no truth per frame." in page.text
+    assert "separability/score_anomalous is not defined" in page.text
     normal = make(labels=np.zeros(4, int), frames=None, classes=None)
     _, page = write(tmp_path, normal)
     assert "All 4 videos are normal; both are needed." in page.text

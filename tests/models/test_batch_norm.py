@@ -65,7 +65,9 @@ def test_masked_entries_enter_no_statistic_and_no_gradient():
     assert_same(new["batch_stats"], stats)
 
     def loss(inputs):
-        outputs = BatchNorm().apply(VARIABLES, inputs, where, train=True, mutable=["batch_stats"])[0]
+        outputs = BatchNorm().apply(VARIABLES, inputs, where, train=True, mutable=["batch_stats"])[
+            0
+        ]
         return jnp.sum(jnp.where(where[..., None], outputs, 0.0) ** 3)
 
     def loss_of_selected(selected):

@@ -93,7 +93,9 @@ def two_players(optimizers, *, dtype):
 
 
 def fit_only(optimizers, *, dtype):
-    """No gradient: the mean of the training features at the start, that of their squares at the end."""
+    """No gradient: the mean of the training features at the start, that of their squares at the
+    end.
+    """
 
     def init(rng, batch, done):
         stats = {"mean": jnp.zeros(WIDTH), "square": jnp.zeros(WIDTH)}

@@ -39,7 +39,9 @@ def newest_leaves(workdir: pathlib.Path) -> dict[str, np.ndarray]:
         meta = manager.restore(number, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
         wanted = {
             name: jax.ShapeDtypeStruct(
-                leaf["shape"], leaf["dtype"], sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0])
+                leaf["shape"],
+                leaf["dtype"],
+                sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0]),
             )
             for name, leaf in meta["leaves"].items()
         }
