@@ -3,7 +3,10 @@
 Config files import this module only; it needs nothing but ml_collections.
 """
 
-from collections.abc import Callable, Mapping
+import importlib.util
+import pathlib
+import types
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -74,6 +77,60 @@ def stage(
     section["epochs"] = placeholder(int) if epochs is None else epochs
     section["weights"] = ""  # A published checkpoint (.npz, .safetensors, .pth) to start from.
     return section
+
+
+def load(filename: str) -> ml_collections.ConfigDict:
+    """The config of `<file>`, or of `<file>:<preset>`.
+
+    Raises:
+        InputError: If there is no such file or preset, or the file cannot be run.
+    """
+    path, _, name = filename.partition(":")
+    module = load_module(path)
+    if not hasattr(module, "get_config"):
+        raise InputError(f"{path} has no function get_config; expected a config file.")
+    return module.get_config(name) if name else module.get_config()
+
+
+def load_module(path: str) -> types.ModuleType:
+    """Runs a config file; one that is not there or fails is an `InputError`."""
+    spec = importlib.util.spec_from_file_location(pathlib.Path(path).stem, path)
+    if spec is None or spec.loader is None or not pathlib.Path(path).is_file():
+        raise InputError(f"{path} does not exist, or is not a Python file; expected a config file.")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+    return module
+
+
+def check_overrides(arguments: Sequence[str]) -> None:
+    """Checks `--config=<file>:<preset>` and the names of `--config.<field>=value` among flags.
+
+    Raises:
+        InputError: For a file, preset or field that does not exist; lists those that do.
+    """
+    filename = None
+    for place, argument in enumerate(arguments):
+        if argument == "--config" and place + 1 < len(arguments):
+            filename = arguments[place + 1]
+        elif argument.startswith("--config="):
+            filename = argument.partition("=")[2]
+    if filename is None:
+        return
+    config = load(filename)
+    for argument in arguments:
+        if not argument.startswith("--config."):
+            continue
+        section: Any = config
+        names = argument.partition("=")[0].removeprefix("--config.").split(".")
+        for depth, name in enumerate(names):
+            if not isinstance(section, ml_collections.ConfigDict) or name not in section:
+                known = sorted(section) if isinstance(section, ml_collections.ConfigDict) else []
+                above = ".".join(["config", *names[:depth]])
+                raise InputError(f"{above} has no field {name!r}; expected one of {known}.")
+            section = section[name]
 
 
 def check_choice(field: str, value: Any, choices: tuple[str, ...]) -> None:

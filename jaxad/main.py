@@ -21,6 +21,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
+from jaxad import config as configs
 from jaxad.errors import CheckpointError, DivergedError, InputError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, and preset after a colon.")
@@ -110,9 +111,10 @@ def fail(message: str, status: int = 2) -> None:
 def parse(argv: list[str]) -> list[str]:
     """Parses flags; a mistake in them, or in the config file they name, ends the process."""
     try:
-        return app.parse_flags_with_usage(argv)
-    except (InputError, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        return fail(f"{error}")
+        configs.check_overrides(argv)
+        return flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        return fail(str(error))
 
 
 def run() -> None:

@@ -15,6 +15,7 @@ import sys
 from absl import app, flags
 from ml_collections import config_flags
 
+from jaxad import config as configs
 from jaxad.errors import CheckpointError, DivergedError, InputError
 from jaxad.files import write_atomically
 from jaxad.main import CHECKPOINT, DIVERGED, fail, parse, talk
@@ -35,7 +36,7 @@ def main(_) -> None:
     from jaxad.training import experiment, signals
 
     path = pathlib.Path(str(flags.FLAGS["config"].config_filename).partition(":")[0])
-    tables = getattr(load(path), "get_tables", dict)()
+    tables = getattr(configs.load_module(str(path)), "get_tables", dict)()
     name = _TABLE.value or next(iter(tables), None)
     if name not in tables:
         fail(f"{path} has no table {name!r}; expected one of {sorted(tables)}.")
@@ -50,8 +51,7 @@ def main(_) -> None:
         if _ROWS.value and row not in _ROWS.value:
             continue
         for seed in seeds:
-            file, _, name_of_preset = preset.partition(":")
-            config = load(path.parent / file).get_config(name_of_preset)
+            config = configs.load(str(path.parent / preset))
             with config.unlocked():
                 config.update_from_flattened_dict({**fields, "seed": seed})
             place = workdir / "".join(c if c.isalnum() else "-" for c in row) / f"seed{seed}"
@@ -77,18 +77,6 @@ def main(_) -> None:
     write_atomically(workdir / f"{name}.md", (text + "\n").encode())
     write_atomically(workdir / f"{name}.json", json.dumps(results, indent=1).encode())
     print(workdir / f"{name}.json")
-
-
-def load(path: pathlib.Path):
-    """The module of a config file."""
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None or not path.exists():
-        fail(f"{path} is not a Python file.")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 if __name__ == "__main__":

@@ -30,7 +30,12 @@ FLOORS = {
 TOP = 4  # Command lines: jaxad/main.py and its neighbours.
 # methods may read foreign checkpoints; training puts evaluation to use.
 SAME_FLOOR = {("methods", "convert"), ("training", "evaluation"), ("config", "errors")}
-SAME_FLOOR |= {("files", "errors"), ("fields", "errors"), ("config", "fields")}
+SAME_FLOOR |= {
+    ("files", "errors"),
+    ("fields", "errors"),
+    ("config", "fields"),
+    ("datasets", "config"),
+}
 
 
 def imports(path):

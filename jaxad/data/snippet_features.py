@@ -184,6 +184,24 @@ class _Videos(NamedTuple):
         )
 
 
+def record_shapes(
+    *,
+    layout: str = "per_video",
+    crop_files: int = 5,
+    crops: str = "all",
+    feature_size: int | None = None,
+    segments: int = 32,
+    **_: object,
+) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shapes and types of a training record by name, from the options of `splits` alone.
+
+    The number of crops is that of the releases: ten in one file, or one file each.
+    """
+    stored = {"per_video": 10, "per_crop": crop_files, "c3d_text": 1}[layout]
+    shape = (stored if crops == "all" else 1, segments, feature_size or 2048)
+    return {"features": (shape, "float32"), "label": ((), "int32")}
+
+
 def _split(part: str, own: _Videos, layout: Layout, cutting: _Cutting) -> Split:
     fixed = part == "train"
     return Split(

@@ -354,9 +354,9 @@ class _Walk:
         return DivergedError(
             f"Stage {self.stage.name}, step {step}: {name} is "
             f"{float(fetched[step - first][name])}. The records of that batch, the metrics since "
-            f"the last log and the state {self.pending[-1][0] - step} steps later are in {folder}; the "
-            f"checkpoints {self.checkpoints.numbers()} are good, and the same command continues "
-            "from the newest."
+            f"the last log and the state {self.pending[-1][0] - step} steps later are in {folder}; "
+            f"the checkpoints {self.checkpoints.numbers()} are good, and the same command "
+            "continues from the newest."
         )
 
 
