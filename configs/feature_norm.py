@@ -15,7 +15,7 @@ def get_config(preset: str = "digits") -> ml_collections.ConfigDict:
 
 def untrained(source: dict) -> ml_collections.ConfigDict:
     config = configs.defaults()
-    config.method = dict(name="feature_norm")
+    config.method = dict(name="feature_norm", k=3)  # Snippets that stand for a video, as in RTFM.
     config.data.source = source
     optimizer = dict(name="sgd", learning_rate=0.0)  # Nothing is learnt.
     config.stages.train = configs.stage(batch_size=32, steps=0, optimizer=optimizer)

@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxad import fields
 from jaxad.errors import InputError
 from jaxad.losses import masked, mil
-from jaxad.methods import base, fields
+from jaxad.methods import base
 from jaxad.methods.rtfm import real_snippets
 from jaxad.models.deepmil import DeepMIL
 

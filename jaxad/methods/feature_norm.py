@@ -10,8 +10,9 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
+from jaxad import fields
 from jaxad.losses import masked, mil
-from jaxad.methods import base, fields
+from jaxad.methods import base
 from jaxad.methods.rtfm import real_snippets
 
 

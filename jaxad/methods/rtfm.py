@@ -17,10 +17,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxad import fields
 from jaxad.convert import rtfm as published
 from jaxad.errors import InputError
 from jaxad.losses import masked, mil
-from jaxad.methods import base, fields
+from jaxad.methods import base
 from jaxad.models import rtfm as networks
 from jaxad.models.example_dropout import example_dropout
 

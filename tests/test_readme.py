@@ -1,0 +1,128 @@
+"""Every command and code block of the README is run here, on smaller numbers where it takes long."""
+
+import pathlib
+import re
+import shlex
+
+import command_line
+import numpy as np
+import pytest
+
+README = (command_line.ROOT / "README.md").read_text()
+SMALL = " ".join(command_line.TINY)
+BENCHMARK = "--config.data.source.feature_size=16 --config.method.hidden=(8,4)"
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+COMMANDS = [
+    line
+    for block in blocks("bash")
+    for line in block.splitlines()
+    if line.startswith("python -m ") and line != "python -m pytest"
+]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Features in the published layout: what `/data/ucf_crime` and `data/own` stand for."""
+    folder = tmp_path_factory.mktemp("files")
+    rng = np.random.default_rng(0)
+    (folder / "features").mkdir()
+    truth = []
+    labels = []
+    for part, count in (("train", 8), ("test", 4)):
+        names = []
+        for i in range(count):
+            anomalous = i % 2 == 0
+            name = f"{'Abuse' if anomalous else 'Normal_Videos'}{part}{i:03d}_x264"
+            length = int(rng.integers(20, 40))
+            features = rng.random((length, 2, 16), np.float32)
+            np.save(folder / "features" / f"{name}_i3d.npy", features)
+            names.append(f"/home/somebody/else/{name}_i3d.npy")
+            labels.append(f"{name} {int(anomalous)}")
+            if part == "test":
+                frames = np.zeros(16 * length)
+                frames[32:96] = anomalous
+                truth.append(frames)
+        (folder / f"{part}.list").write_text("\n".join(names) + "\n")
+    np.save(folder / "gt.npy", np.concatenate(truth))
+    (folder / "labels.txt").write_text("\n".join(labels) + "\n")
+    return folder
+
+
+def smaller(command, files, workdir):
+    """The command with flags behind it that make it small; a later flag overrules an earlier."""
+    source = " ".join(
+        f"--config.data.source.{name}={files}/{path}"
+        for name, path in (
+            ("root", "features"),
+            ("train_list", "train.list"),
+            ("test_list", "test.list"),
+        )
+    )
+    steps = "--config.stages.train.steps=2 --config.stages.train.batch_size=4"
+    narrow = "--config.data.source.feature_size=16"
+    if "jaxad.sweep" in command:
+        rows = "--rows=feature\\ norm"
+        return f"{command} {rows} --seeds=0 --workdir={workdir}"
+    if "benchmarks.input_pipeline" in command:
+        return (
+            f"{command} {BENCHMARK} --videos=4 --batch_size=4 --batches=2 --steps=2 "
+            "--threads=1 --snippets=40"
+        )
+    if "benchmarks" in command:
+        sizes = "--batch_sizes=2 --repeats=1"
+        if "--hlo" in command:
+            sizes += f" --hlo={workdir}/hlo --trace={workdir}/trace"
+        return f"{command} {BENCHMARK} {sizes}"
+    if ":ucf_crime" in command:
+        truth = f"--config.data.source.ground_truth={files}/gt.npy"
+        return (
+            f"{command} {source} {truth} {steps} {narrow} "
+            f"--config.data.source.validation_fraction=0.25 --workdir={workdir}/ucf"
+        )
+    if ":own_features" in command:
+        labels = f"--config.data.source.labels={files}/labels.txt --config.data.source.suffix=_i3d"
+        return (
+            f"{command} {source} {labels} {steps} {narrow} "
+            f"--config.data.source.validation_fraction=0.25 --workdir={workdir}/own"
+        )
+    return f"{command} {SMALL} --workdir={workdir}/digits"
+
+
+def test_readme_has_commands():
+    assert len(COMMANDS) >= 8
+    for marker in ("install", "train", "test"):
+        assert f"<!-- {marker} -->\n```bash\n" in README
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    return tmp_path_factory.mktemp("readme")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_runs(command, files, workdir):
+    arguments = shlex.split(smaller(command, files, workdir))
+    assert arguments[:2] == ["python", "-m"]
+    status, out, err = command_line.run(*arguments[3:], module=arguments[2])
+    assert status == 0, err
+    assert out.strip()
+    if "--hlo" in command:
+        assert list((workdir / "hlo").glob("*.txt"))
+        assert list((workdir / "trace").rglob("*.xplane.pb"))
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_code_runs(code):
+    names = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert np.isfinite(names["loss"])
+
+
+def test_files_that_the_readme_names_exist():
+    for path in re.findall(r"`((?:jaxad|configs|tests|benchmarks)/[\w/.]+)`", README):
+        assert (pathlib.Path(command_line.ROOT) / path).exists(), path
