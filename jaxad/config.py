@@ -133,18 +133,6 @@ def check_overrides(arguments: Sequence[str]) -> None:
             section = section[name]
 
 
-def check_choice(field: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Raises an `InputError` unless `value` is one of `choices`."""
-    if value not in choices:
-        raise InputError(f"config.{field}={value!r}; expected one of {list(choices)}.")
-
-
-def check_positive(field: str, value: Any) -> None:
-    """Raises an `InputError` unless `value` is a whole number above zero."""
-    if not isinstance(value, int) or value < 1:
-        raise InputError(f"config.{field}={value!r}; expected a whole number of at least 1.")
-
-
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Fields by dotted name, in order."""
     flat: dict[str, Any] = {}

@@ -1,5 +1,4 @@
-"""Checks of a method's hyper-parameters: each names the config field, what was expected, and what
-was found."""
+"""Checks of config fields: each error names the field, what was expected, and what was found."""
 
 import math
 import numbers
@@ -9,10 +8,14 @@ from typing import Any
 from jaxad.errors import InputError
 
 
-def check(checks: Mapping[str, Callable[[str, Any], None]], values: Mapping[str, Any]) -> None:
-    """Applies to each field the check of its name."""
-    for field, check_one in checks.items():
-        check_one(field, values[field])
+def check(
+    checks: Mapping[str, Callable[[str, Any], None]],
+    values: Mapping[str, Any],
+    section: str = "method",
+) -> None:
+    """Applies to each value the check of its name; they are fields of `config.<section>`."""
+    for name, check_one in checks.items():
+        check_one(f"{section}.{name}", values[name])
 
 
 def one_of(field: str, value: Any, choices: Sequence[str]) -> None:
@@ -63,4 +66,4 @@ def _is_number(value):
 
 
 def _fail(field, expected, value):
-    raise InputError(f"config.method.{field}: expected {expected}, found {value!r}.")
+    raise InputError(f"config.{field}: expected {expected}, found {value!r}.")

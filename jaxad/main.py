@@ -14,15 +14,11 @@ signal and resumable.
 import logging
 import os
 import pathlib
-import shlex
-import sys
 
 from absl import app, flags
-from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from jaxad import config as configs
-from jaxad.errors import CheckpointError, DivergedError, InputError
+from jaxad import command_line
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, and preset after a colon.")
 _WORKDIR = flags.DEFINE_string(
@@ -42,53 +38,32 @@ _CHECKPOINT = flags.DEFINE_enum(
 )
 _FRESH = flags.DEFINE_bool("fresh", False, "Start over; the old workdir is moved aside.")
 
-DIVERGED, CHECKPOINT = 3, 4
-
 
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
-        fail(f"Unexpected arguments {argv[1:]}; expected flags only.")
+        command_line.fail(f"Unexpected arguments {argv[1:]}; expected flags only.")
     if _CONFIG.value is None:
-        fail("--config is missing; for example --config=configs/rtfm.py.")
-    talk(logging.INFO)
+        command_line.fail("--config is missing; for example --config=configs/rtfm.py.")
+    command_line.talk(logging.INFO)
     # Heavy imports come after the flags were found right.
     from jaxad.evaluation import table
-    from jaxad.training import experiment, signals
+    from jaxad.training import experiment
 
     workdir = _WORKDIR.value or default_workdir(flags.FLAGS["config"].config_filename)
-    try:
+    with command_line.failures(workdir):
         metrics = experiment.run(
             _CONFIG.value,
             workdir,
             mode=_MODE.value,
             fresh=_FRESH.value,
             which=_CHECKPOINT.value or "",
-            command=command(),
+            command=command_line.command(),
         )
-    except InputError as error:
-        fail(str(error))
-    except DivergedError as error:
-        fail(str(error), DIVERGED)
-    except CheckpointError as error:
-        fail(str(error), CHECKPOINT)
-    except signals.StopRequested:
-        print(f"Stopped and saved in {workdir}; the same command continues.", file=sys.stderr)
-        sys.exit(signals.RESUMABLE)
     rows = [{"metric": name, "test": value} for name, value in metrics["test"].items()]
     print(table.render(rows, ["metric", "test"]))
     folder = pathlib.Path(workdir)
     for name in ("report/index.html", "metrics.jsonl", "scores/test.npz", "checkpoints"):
         print(folder / name)
-
-
-def talk(level: int) -> None:
-    """Our log goes to standard error from `level` on, that of libraries from warnings on."""
-    absl_logging.set_verbosity(absl_logging.WARNING)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    ours = logging.getLogger("jaxad")
-    ours.setLevel(level)
-    ours.handlers, ours.propagate = [handler], False
 
 
 def default_workdir(filename: str) -> str:
@@ -97,30 +72,5 @@ def default_workdir(filename: str) -> str:
     return os.path.join("runs", f"{pathlib.Path(path).stem}-{preset or 'digits'}")
 
 
-def command() -> str:
-    """The command line, as a user would type it."""
-    return "python -m jaxad.main " + " ".join(shlex.quote(arg) for arg in sys.argv[1:])
-
-
-def fail(message: str, status: int = 2) -> None:
-    """Ends the process with one paragraph instead of a traceback."""
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(status)
-
-
-def parse(argv: list[str]) -> list[str]:
-    """Parses flags; a mistake in them, or in the config file they name, ends the process."""
-    try:
-        configs.check_overrides(argv)
-        return flags.FLAGS(argv)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        return fail(str(error))
-
-
-def run() -> None:
-    """The entry point."""
-    app.run(main, flags_parser=parse)
-
-
 if __name__ == "__main__":
-    run()
+    app.run(main, flags_parser=command_line.parse)

@@ -15,10 +15,9 @@ import sys
 from absl import app, flags
 from ml_collections import config_flags
 
+from jaxad import command_line
 from jaxad import config as configs
-from jaxad.errors import CheckpointError, DivergedError, InputError
 from jaxad.files import write_atomically
-from jaxad.main import CHECKPOINT, DIVERGED, fail, parse, talk
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file with get_tables().")
 _TABLE = flags.DEFINE_string("table", None, "Which of its tables; the first if absent.")
@@ -30,21 +29,23 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "runs/<config>-<table> if absent
 
 def main(_) -> None:
     if _CONFIG.value is None:
-        fail("--config is missing; for example --config=configs/rtfm.py.")
-    talk(logging.WARNING)
+        command_line.fail("--config is missing; for example --config=configs/rtfm.py.")
+    command_line.talk(logging.WARNING)
     from jaxad.evaluation import table
-    from jaxad.training import experiment, signals
+    from jaxad.training import experiment
 
     path = pathlib.Path(str(flags.FLAGS["config"].config_filename).partition(":")[0])
     tables = getattr(configs.load_module(str(path)), "get_tables", dict)()
     name = _TABLE.value or next(iter(tables), None)
     if name not in tables:
-        fail(f"{path} has no table {name!r}; expected one of {sorted(tables)}.")
+        command_line.fail(f"{path} has no table {name!r}; expected one of {sorted(tables)}.")
     chosen, seeds = tables[name]["rows"], [int(seed) for seed in _SEEDS.value]
     metrics = _METRICS.value or list(tables[name]["metrics"])
     unknown = [row for row in _ROWS.value or [] if row not in chosen]
     if unknown:
-        fail(f"Table {name!r} has no rows {unknown}; expected some of {sorted(chosen)}.")
+        command_line.fail(
+            f"Table {name!r} has no rows {unknown}; expected some of {sorted(chosen)}."
+        )
     workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / f"{path.stem}-{name}")
     results: dict[str, list[dict[str, float]]] = {}
     for row, (preset, fields) in chosen.items():
@@ -56,17 +57,8 @@ def main(_) -> None:
                 config.update_from_flattened_dict({**fields, "seed": seed})
             place = workdir / "".join(c if c.isalnum() else "-" for c in row) / f"seed{seed}"
             print(f"{row}, seed {seed}: {place}", file=sys.stderr)
-            try:
+            with command_line.failures(place, f"{place}: "):
                 found = experiment.run(config.lock(), place)["test"]
-            except InputError as error:
-                fail(f"{row}, seed {seed}: {error}")
-            except DivergedError as error:
-                fail(f"{row}, seed {seed}: {error}", DIVERGED)
-            except CheckpointError as error:
-                fail(f"{row}, seed {seed}: {error}", CHECKPOINT)
-            except signals.StopRequested:
-                print(f"Stopped in {place}; the same command continues.", file=sys.stderr)
-                sys.exit(signals.RESUMABLE)
             results.setdefault(row, []).append(found)
     rows = [
         {"row": row, **{metric: [one.get(metric) for one in found] for metric in metrics}}
@@ -80,4 +72,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse)
+    app.run(main, flags_parser=command_line.parse)

@@ -1,4 +1,4 @@
-"""Every command and code block of the README is run here, on smaller numbers where it takes long."""
+"""Every command and code block of the README is run here, on smaller numbers."""
 
 import pathlib
 import re

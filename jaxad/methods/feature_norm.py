@@ -30,7 +30,7 @@ def build(
         InputError: `k` is no integer of at least 1.
     """
     del optimizers, dtype
-    fields.positive_integer("k", k)
+    fields.positive_integer("method.k", k)
 
     def init(_rng, _batch, _done):
         return base.new_state({})

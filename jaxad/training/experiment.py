@@ -18,7 +18,7 @@ import numpy as np
 
 import jaxad
 from jaxad import config as configs
-from jaxad import methods
+from jaxad import fields, methods
 from jaxad.convert import foreign
 from jaxad.data import pipeline, sources
 from jaxad.data.split import Split
@@ -119,9 +119,10 @@ def run(
         DivergedError: For a non-finite loss, gradient or metric.
         CheckpointError: If a checkpoint cannot be written, or none can be trusted.
     """
-    configs.check_choice("mode", mode, ("train", "eval"))
+    if mode not in ("train", "eval"):
+        raise InputError(f"mode={mode!r}; expected 'train' or 'eval'.")
     which = which or config.eval.checkpoint
-    configs.check_choice("eval.checkpoint", which, ("best", "last"))
+    fields.one_of("eval.checkpoint", which, ("best", "last"))
     workdir = pathlib.Path(workdir).expanduser().absolute()
     with signals.listening() as stop, _prepared(config, workdir, mode=mode, fresh=fresh) as history:
         done = [row for row in history.rows if row["split"] == "test"]
@@ -387,18 +388,18 @@ def _finished(position: loop.Position, definition: base.Stage, schedule: loop.Sc
 def _named(batch: Mapping[str, jax.Array], scores: base.Scores) -> dict[str, jax.Array]:
     """What the evaluation needs of a scored batch, by name."""
     named = {name: batch[name] for name in ("index", "valid", "length") if name in batch}
-    fields = {field: getattr(scores, field) for field in ("image", "snippet")}
-    return {**named, **scores.extra, **{k: v for k, v in fields.items() if v is not None}}
+    given = {name: getattr(scores, name) for name in ("image", "snippet")}
+    return {**named, **scores.extra, **{k: v for k, v in given.items() if v is not None}}
 
 
 def _check_sections(config: ml_collections.ConfigDict) -> None:
-    configs.check_choice("spmd", config.spmd, spmd.KINDS)
-    configs.check_choice("dtype", config.dtype, ("float32", "bfloat16"))
-    configs.check_choice("data.on_error", config.data.on_error, ("raise", "skip"))
-    configs.check_choice("eval.best_mode", config.eval.best_mode, ("max", "min"))
+    fields.one_of("spmd", config.spmd, spmd.KINDS)
+    fields.one_of("dtype", config.dtype, ("float32", "bfloat16"))
+    fields.one_of("data.on_error", config.data.on_error, ("raise", "skip"))
+    fields.one_of("eval.best_mode", config.eval.best_mode, ("max", "min"))
     for field in ("data.threads", "data.prefetch", "eval.batch_size", "checkpoint.keep"):
-        configs.check_positive(field, configs.flatten(config.to_dict())[field])
-    configs.check_positive("log.every_steps", config.log.every_steps)
+        fields.positive_integer(field, configs.flatten(config.to_dict())[field])
+    fields.positive_integer("log.every_steps", config.log.every_steps)
     if not isinstance(config.seed, int) or not 0 <= config.seed < 2**31:
         raise InputError(f"config.seed={config.seed!r}; expected a whole number in [0, 2**31).")
 
@@ -407,7 +408,7 @@ def _schedule(
     config: ml_collections.ConfigDict, name: str, train: Split, mapper: spmd.Mapper
 ) -> loop.Schedule:
     section, field = config.stages[name], f"stages.{name}"
-    configs.check_choice(f"{field}.sampler", section.sampler, ("shuffle", "balanced"))
+    fields.one_of(f"{field}.sampler", section.sampler, ("shuffle", "balanced"))
     balanced = section.sampler == "balanced"
     mapper.check_batch(f"{field}.batch_size", section.batch_size, balanced=balanced)
     per_epoch = pipeline.steps_per_epoch(train, section.batch_size, section.sampler)

@@ -5,8 +5,6 @@ import os
 import signal
 from collections.abc import Iterator
 
-RESUMABLE = 75  # Exit status (EX_TEMPFAIL): stopped on request, saved, the same command continues.
-
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
