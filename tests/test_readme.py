@@ -86,10 +86,10 @@ def smaller(command, files, workdir):
         )
     if ":own_features" in command:
         labels = f"--config.data.source.labels={files}/labels.txt --config.data.source.suffix=_i3d"
-        return (
-            f"{command} {source} {labels} {steps} {narrow} "
-            f"--config.data.source.validation_fraction=0.25 --workdir={workdir}/own"
-        )
+        held_out = "--config.data.source.validation_fraction=0.25"
+        if "check_data" in command:
+            return f"{command} {source} {labels} {narrow} {held_out}"
+        return f"{command} {source} {labels} {steps} {narrow} {held_out} --workdir={workdir}/own"
     return f"{command} {SMALL} --workdir={workdir}/digits"
 
 

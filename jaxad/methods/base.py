@@ -3,8 +3,9 @@
 An update, a fit and a score are written for one device that holds its share of the global batch,
 with the named axis `AXIS` across devices. What they return as state, accumulator or metric must be
 the same on all devices; what `score` returns has one row per example. A loss that couples examples
-takes `axis_name=AXIS` and returns the value of the global batch. Gradients are averaged over the
-axis in `gradient_update` and `alternate`, once, and nowhere else.
+takes `axis_name=AXIS`, ends in a `psum` or `pmean` over it, and returns the value of the global
+batch. Gradients are averaged over the axis in `gradient_update` and `alternate`, once, and nowhere
+else.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -77,8 +77,15 @@ class Mapper:
         def axes(spec):
             return None if spec == P() else 0
 
+        def checked(*arguments):
+            # Jax 0.10.2 then leaves other arguments unsplit, and says nothing.
+            for spec, argument in zip(in_specs, arguments, strict=True):
+                if spec == P() and not jax.tree.leaves(argument):
+                    raise ValueError("pmap cannot take a state or an accumulator without arrays.")
+            return function(*arguments)
+
         return jax.pmap(
-            function,
+            checked,
             axis_name=AXIS,
             in_axes=tuple(axes(spec) for spec in in_specs),
             out_axes=jax.tree.map(axes, out_specs, is_leaf=lambda spec: isinstance(spec, P)),
