@@ -37,7 +37,8 @@ def files(tmp_path_factory):
         names = []
         for i in range(count):
             anomalous = i % 2 == 0
-            name = f"{'Abuse' if anomalous else 'Normal_Videos'}{part}{i:03d}_x264"
+            number = i + (100 if part == "test" else 0)
+            name = f"{'Abuse' if anomalous else 'Normal_Videos_'}{number:03d}_x264"
             length = int(rng.integers(20, 40))
             features = rng.random((length, 2, 16), np.float32)
             np.save(folder / "features" / f"{name}_i3d.npy", features)
