@@ -150,6 +150,8 @@ class _Walk:
         mapper, update = context.mapper, stage.definition.update
         self.update = mapper.update(update) if update is not None else None
         self.key = mapper.replicate(jax.random.key(stage.seed))
+        self.batches: Iterator[pipeline.Batch] | None = None
+        self.waiting: _Sent | None = None
         self.passes: dict[base.Fit, tuple[Callable, Callable, Callable]] = {}
 
     def advance(self) -> None:
@@ -202,20 +204,21 @@ class _Walk:
         """Steps up to the next evaluation, epoch fit or end."""
         schedule, position, context = self.stage.schedule, self.position, self.context
         epoch_fits = any(fit.when == "epoch" for fit in self.stage.definition.fits)
-        batches = pipeline.training_batches(
-            self.stage.splits["train"],
-            batch_size=schedule.batch_size,
-            seed=self.stage.seed,
-            sampler=schedule.sampler,
-            reading=context.reading,
-            start=position.step,
-        )
+        if self.batches is None:  # Else an evaluation or a fit came between: go on reading.
+            self.batches = pipeline.training_batches(
+                self.stage.splits["train"],
+                batch_size=schedule.batch_size,
+                seed=self.stage.seed,
+                sampler=schedule.sampler,
+                reading=context.reading,
+                start=position.step,
+            )
+            self.waiting = self._send(self.batches)
         if position.step == 0:
             log.info("%s: compiling the first step…", self.stage.name)
         context.progress.start(self.stage.name, schedule.steps, position.step)
-        waiting = self._send(batches)
         while self.position.phase == "train":
-            sent = waiting
+            sent = self.waiting
             self.state, metrics = self.update(self.state, sent.batch, self.key)
             step = self.position.step + 1
             self.pending.append((step, metrics, sent.index))
@@ -225,7 +228,7 @@ class _Walk:
             if last or step % schedule.log_every == 0:
                 self._flush()
             if not last:
-                waiting = self._send(batches)  # Reads and sends while the devices are busy.
+                self.waiting = self._send(self.batches)  # While the devices are busy.
             if self.stage.evaluate is not None and _due(step, schedule.evaluate_every, last):
                 self._move(phase="evaluate")
                 self.save()
