@@ -67,7 +67,7 @@ def digits() -> ml_collections.ConfigDict:
     config.method.hidden = (64, 16)
     config.stages.train.batch_size = 32
     config.stages.train.epochs = None
-    config.stages.train.steps = 1500
+    config.stages.train.steps = 1000
     config.eval.every_epochs = None
     config.eval.every_steps = 250
     config.checkpoint.every_epochs = None

@@ -1,8 +1,11 @@
 """What our command lines share: exit statuses, errors without tracebacks, logging, flag errors."""
 
 import contextlib
+import errno
 import logging
+import pathlib
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 
@@ -11,6 +14,9 @@ from absl import logging as absl_logging
 
 from jaxad import config as configs
 from jaxad.errors import CheckpointError, DivergedError, InputError
+from jaxad.training import signals
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG)
 
 MISTAKE = 2  # In config, data or workdir.
 DIVERGED = 3
@@ -26,8 +32,6 @@ def failures(workdir: object, about: str = "") -> Iterator[None]:
         workdir: Of the run.
         about: Put before the message of an error.
     """
-    from jaxad.training import signals
-
     try:
         yield
     except InputError as error:
@@ -36,9 +40,22 @@ def failures(workdir: object, about: str = "") -> Iterator[None]:
         fail(f"{about}{error}", DIVERGED)
     except CheckpointError as error:
         fail(f"{about}{error}", CHECKPOINT)
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        where = error.filename or workdir
+        fail(f"{about}{where}: {error.strerror}; {_free(workdir)}.", MISTAKE)
     except signals.StopRequested:
         print(f"Stopped and saved in {workdir}; the same command continues.", file=sys.stderr)
         sys.exit(RESUMABLE)
+
+
+def _free(place: object) -> str:
+    """Free space of the nearest folder that exists."""
+    folder = pathlib.Path(str(place)).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return f"{shutil.disk_usage(folder).free:,} bytes are free in {folder}"
 
 
 def talk(level: int) -> None:
@@ -65,7 +82,10 @@ def fail(message: str, status: int = 2) -> None:
 def parse(argv: list[str]) -> list[str]:
     """Parses flags; a mistake in them, or in the config file they name, ends the process."""
     try:
-        configs.check_overrides(argv)
-        return flags.FLAGS(argv)
+        changed = configs.check_overrides(argv)
+        rest = flags.FLAGS(argv)
+        if changed:
+            configs.settle(flags.FLAGS.config, changed)
+        return rest
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         return fail(str(error))

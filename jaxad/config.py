@@ -6,7 +6,7 @@ Config files import this module only; it needs nothing but ml_collections.
 import importlib.util
 import pathlib
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -67,14 +67,14 @@ def stage(
     Args:
         batch_size: Records per step over all devices and processes.
         optimizer: Fields of `jaxad.training.optimizers.build`.
-        steps: Length in steps; where it is set it holds, whatever `epochs` says.
-        epochs: Length in epochs.
+        steps: Length in steps.
+        epochs: Or in epochs; one of the two is None.
         sampler: "shuffle", or "balanced": every second record is anomalous, the smaller class
             resampled.
     """
     section = dict(batch_size=batch_size, sampler=sampler, optimizer=dict(optimizer))
-    section["steps"] = placeholder(int) if steps is None else steps
-    section["epochs"] = placeholder(int) if epochs is None else epochs
+    section["steps"] = ml_collections.FieldReference(steps, field_type=int)
+    section["epochs"] = ml_collections.FieldReference(epochs, field_type=int)
     section["weights"] = ""  # A published checkpoint (.npz, .safetensors, .pth) to start from.
     return section
 
@@ -105,8 +105,11 @@ def load_module(path: str) -> types.ModuleType:
     return module
 
 
-def check_overrides(arguments: Sequence[str]) -> None:
+def check_overrides(arguments: Sequence[str]) -> list[str]:
     """Checks `--config=<file>:<preset>` and the names of `--config.<field>=value` among flags.
+
+    Returns:
+        Names of the fields that are changed.
 
     Raises:
         InputError: For a file, preset or field that does not exist; lists those that do.
@@ -117,8 +120,9 @@ def check_overrides(arguments: Sequence[str]) -> None:
             filename = arguments[place + 1]
         elif argument.startswith("--config="):
             filename = argument.partition("=")[2]
+    changed: list[str] = []
     if filename is None:
-        return
+        return changed
     config = load(filename)
     for argument in arguments:
         if not argument.startswith("--config."):
@@ -131,6 +135,59 @@ def check_overrides(arguments: Sequence[str]) -> None:
                 above = ".".join(["config", *names[:depth]])
                 raise InputError(f"{above} has no field {name!r}; expected one of {known}.")
             section = section[name]
+        changed.append(".".join(names))
+    return changed
+
+
+def override(config: ml_collections.ConfigDict, fields: Mapping[str, Any]) -> None:
+    """Sets fields by dotted name; a length or interval given in one unit clears the other unit.
+
+    Raises:
+        InputError: For a field that does not exist, or a value of another type.
+    """
+    with config.unlocked():
+        for name, value in fields.items():
+            section, _, last = name.rpartition(".")
+            parent = _section(config, section)
+            if last not in parent:
+                above = f"config.{section}" if section else "config"
+                raise InputError(
+                    f"{above} has no field {last!r}; expected one of {sorted(parent)}."
+                )
+            try:
+                parent[last] = value
+            except (TypeError, ValueError) as error:
+                raise InputError(f"config.{name}={value!r}: {error}") from error
+        settle(config, fields)
+
+
+def settle(config: ml_collections.ConfigDict, changed: Iterable[str]) -> None:
+    """Clears `epochs` where `steps` was changed, and the reverse; `every_…` likewise."""
+    changed = set(changed)
+    for name in changed:
+        section, _, last = name.rpartition(".")
+        other = _OTHER_UNIT.get(last)
+        if other is not None and f"{section}.{other}" not in changed:
+            parent = _section(config, section)
+            if other in parent:
+                with config.unlocked():
+                    parent[other] = None
+
+
+_OTHER_UNIT = {
+    "steps": "epochs",
+    "epochs": "steps",
+    "every_steps": "every_epochs",
+    "every_epochs": "every_steps",
+}
+
+
+def _section(config: ml_collections.ConfigDict, name: str) -> Any:
+    for part in name.split(".") if name else ():
+        if not isinstance(config, ml_collections.ConfigDict) or part not in config:
+            raise InputError(f"config has no section {name!r}.")
+        config = config[part]
+    return config
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

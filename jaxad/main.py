@@ -19,6 +19,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from jaxad import command_line
+from jaxad.training import signals
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, and preset after a colon.")
 _WORKDIR = flags.DEFINE_string(
@@ -45,12 +46,11 @@ def main(argv: list[str]) -> None:
     if _CONFIG.value is None:
         command_line.fail("--config is missing; for example --config=configs/rtfm.py.")
     command_line.talk(logging.INFO)
-    # Heavy imports come after the flags were found right.
-    from jaxad.evaluation import table
-    from jaxad.training import experiment
-
     workdir = _WORKDIR.value or default_workdir(flags.FLAGS["config"].config_filename)
-    with command_line.failures(workdir):
+    # Signals count from here on; the heavy imports come after.
+    with command_line.failures(workdir), signals.listening() as stop:
+        from jaxad.training import experiment
+
         metrics = experiment.run(
             _CONFIG.value,
             workdir,
@@ -58,7 +58,10 @@ def main(argv: list[str]) -> None:
             fresh=_FRESH.value,
             which=_CHECKPOINT.value or "",
             command=command_line.command(),
+            stop=stop,
         )
+    from jaxad.evaluation import table
+
     rows = [{"metric": name, "test": value} for name, value in metrics["test"].items()]
     print(table.render(rows, ["metric", "test"]))
     folder = pathlib.Path(workdir)

@@ -2,9 +2,10 @@
 
     python -m jaxad.sweep --config=configs/rtfm.py --table=ablation --seeds=0,1,2
 
-A config file offers tables as `get_tables() -> {table: {"rows": {row: ("<file>:<preset>", {field:
-value})}, "metrics": columns}}`, files relative to its own folder. Each run has a workdir of its own
-below --workdir, resumes there, and is only read once it is finished.
+Changes such as --config.stages.train.steps=500 hold for every row. A config file offers tables as
+`get_tables() -> {table: {"rows": {row: ("<file>:<preset>", {field: value})}, "metrics": columns}}`,
+files relative to its own folder. Each run has a workdir of its own below --workdir, resumes there,
+and is only read once it is finished.
 """
 
 import json
@@ -39,6 +40,8 @@ def main(_) -> None:
     name = _TABLE.value or next(iter(tables), None)
     if name not in tables:
         command_line.fail(f"{path} has no table {name!r}; expected one of {sorted(tables)}.")
+    if not all(seed.isdigit() for seed in _SEEDS.value):
+        command_line.fail(f"--seeds={','.join(_SEEDS.value)}; expected whole numbers.")
     chosen, seeds = tables[name]["rows"], [int(seed) for seed in _SEEDS.value]
     metrics = _METRICS.value or list(tables[name]["metrics"])
     unknown = [row for row in _ROWS.value or [] if row not in chosen]
@@ -47,14 +50,15 @@ def main(_) -> None:
             f"Table {name!r} has no rows {unknown}; expected some of {sorted(chosen)}."
         )
     workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / f"{path.stem}-{name}")
+    changes = config_flags.get_override_values(flags.FLAGS["config"])
     results: dict[str, list[dict[str, float]]] = {}
     for row, (preset, fields) in chosen.items():
         if _ROWS.value and row not in _ROWS.value:
             continue
         for seed in seeds:
             config = configs.load(str(path.parent / preset))
-            with config.unlocked():
-                config.update_from_flattened_dict({**fields, "seed": seed})
+            with command_line.failures(workdir, f"{row}: "):
+                configs.override(config, {**fields, **changes, "seed": seed})
             place = workdir / "".join(c if c.isalnum() else "-" for c in row) / f"seed{seed}"
             print(f"{row}, seed {seed}: {place}", file=sys.stderr)
             with command_line.failures(place, f"{place}: "):

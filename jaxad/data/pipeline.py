@@ -8,16 +8,21 @@ number, the batches consumed, and a run continues with `start=position`.
 import dataclasses
 import hashlib
 import json
+import logging
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
 import numpy as np
+from absl import flags
 
 from jaxad.data.split import Split
 from jaxad.errors import InputError
 
 Batch = dict[str, np.ndarray]
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Reading:
 
     Attributes:
         threads: Reader threads, each preparing whole batches.
-        workers: Reader processes; 0 reads with threads.
+        workers: Reader processes; 0 reads with threads. They take seconds to start.
         prefetch: Batches prepared ahead.
         on_error: "raise", or "skip": a record that cannot be read becomes a row with `valid` False.
         process: `(index, count)`; each process reads an equal, contiguous share of each batch.
@@ -125,24 +130,25 @@ def example(split: Split, rows: int = 2) -> Batch:
     """A batch of the first records, the same on all processes; shows `Stage.init` the shapes."""
     positions = tuple(i % len(split) for i in range(rows))
     length = 0 if split.lengths is None else int(max(split.lengths[i] for i in positions))
-    return _Load(split, Reading())(Rows(positions, length))
+    batch = _Load(split, Reading(on_error="skip"))(Rows(positions, length))
+    if "error" in batch:
+        raise InputError(batch["error"])
+    return {name: array for name, array in batch.items() if name != "unreadable"}
 
 
 def fingerprint(split: Split, **order: Any) -> dict[str, Any]:
-    """JSON values that decide which record comes at which position: compared when a run resumes."""
+    """JSON values that decide which record comes at which position: compared when a run resumes.
+
+    Args:
+        split: The records.
+        order: What else decides their order: seed, batch size, sampler.
+    """
     names = hashlib.blake2b("\n".join(split.names).encode(), digest_size=8).hexdigest()
     labels = hashlib.blake2b(
         np.asarray(split.labels, np.int64).tobytes(), digest_size=8
     ).hexdigest()
-    values = {"records": len(split), "names": names, "labels": labels, "grain": grain_version()}
+    values = {"records": len(split), "names": names, "labels": labels}
     return json.loads(json.dumps({**values, **order, "source": dict(split.fingerprint)}))
-
-
-def grain_version() -> str:
-    """The installed grain, whose shuffle decides the order."""
-    import importlib.metadata
-
-    return importlib.metadata.version("grain")
 
 
 def _with_length(positions: np.ndarray) -> Rows:
@@ -157,15 +163,29 @@ def _read(order: grain.MapDataset, split: Split, reading: Reading) -> Iterator[B
     )
     batches = batches.to_iter_dataset(threads)
     if reading.workers:
+        if not flags.FLAGS.is_parsed():  # Outside absl's app; grain's workers want its flags.
+            flags.FLAGS.mark_as_parsed()
         batches = batches.mp_prefetch(
             grain.MultiprocessingOptions(
                 num_workers=reading.workers, per_worker_buffer_size=max(reading.prefetch, 1)
-            )
+            ),
+            worker_init_fn=_leave_signals,
         )
+    told: set[str] = set()
     for batch in batches:
         if "error" in batch:  # Travels as data: grain's workers would wrap an exception in another.
             raise InputError(str(batch["error"]))
+        for message in batch.pop("unreadable", ()):
+            if message not in told:
+                told.add(message)
+                log.warning("Skipped: %s", message)
         yield batch
+
+
+def _leave_signals(_index: int, _count: int) -> None:
+    """Ctrl-C reaches the whole process group: the trainer decides when its readers end."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,6 +200,7 @@ class _Load:
         share = len(rows.positions) // count
         positions = rows.positions[index * share : (index + 1) * share]
         records: list[dict[str, np.ndarray] | None] = []
+        unreadable = []
         for position in positions:
             try:
                 records.append(None if position < 0 else self.split.read(position))
@@ -187,20 +208,21 @@ class _Load:
                 if self.reading.on_error == "raise":
                     return {"error": str(error)}
                 records.append(None)
-        if not any(record is not None for record in records):
-            records[0] = _blank(self.split)
-            return {
-                **_collate(self.split, records, positions, rows.length),
-                "valid": np.zeros(share, bool),
-            }
-        return _collate(self.split, records, positions, rows.length)
+                unreadable.append(str(error))
+        like = next((record for record in records if record is not None), None)
+        try:
+            like = _readable(self.split) if like is None else like
+        except InputError as error:
+            return {"error": str(error)}
+        batch = _collate(self.split, records, positions, rows.length, like)
+        return {**batch, "unreadable": unreadable} if unreadable else batch
 
 
-def _blank(split: Split) -> dict[str, np.ndarray]:
-    """Zeros in the shape of a readable record, for a share of a batch without any."""
+def _readable(split: Split) -> dict[str, np.ndarray]:
+    """A record that can be read: the shapes for a share of a batch without any."""
     for position in range(len(split)):
         try:
-            return {name: np.zeros_like(array) for name, array in split.read(position).items()}
+            return split.read(position)
         except InputError:
             continue
     raise InputError(f"None of the {len(split)} records can be read.")
@@ -211,14 +233,14 @@ def _collate(
     records: Sequence[dict[str, np.ndarray] | None],
     positions: Sequence[int],
     length: int,
+    like: dict[str, np.ndarray],
 ) -> Batch:
     """Stacks records; absent ones are zeros with `valid` False, short ones are padded in time."""
-    first = next(record for record in records if record is not None)
     batch: Batch = {
         "valid": np.array([record is not None for record in records]),
         "index": np.array(positions, np.int32),
     }
-    for name, array in first.items():
+    for name, array in like.items():
         axis = split.time_axes.get(name)
         shape = list(np.shape(array))
         if axis is not None and length:

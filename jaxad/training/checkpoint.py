@@ -8,6 +8,7 @@ the position in the stage, the fingerprint of the data, the config and the versi
 """
 
 import dataclasses
+import json
 import logging
 import os
 import pathlib
@@ -86,6 +87,7 @@ class Checkpoints:
         # A copy of our own: the next step donates these buffers while the background thread reads.
         leaves = {name: _copy(leaf) for name, leaf in named_leaves(tree).items()}
         meta = {**meta, "leaves": {name: _describe(leaf) for name, leaf in leaves.items()}}
+        meta["crc32"] = _checksum(meta)
         args = ocp.args.Composite(
             leaves=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(dict(meta))
         )
@@ -128,7 +130,10 @@ class Checkpoints:
             InputError: If it is sound but of another model: names the leaves that differ.
         """
         try:
-            meta = self.meta(number)
+            meta = dict(self.meta(number))
+            written = meta.pop("crc32")
+            if _checksum(meta) != written:
+                raise ValueError("it fails its checksum")
             recorded = meta["leaves"]
         except Exception as error:  # Orbax and TensorStore raise many types for a damaged file.
             raise CheckpointError(f"its meta cannot be read ({_first_line(error)})") from error
@@ -237,6 +242,10 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     if len(named) != len(paths):
         raise ValueError("Two leaves of the state have the same path.")
     return named
+
+
+def _checksum(meta: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(meta, sort_keys=True).encode())
 
 
 def _copy(leaf: Any) -> jax.Array:

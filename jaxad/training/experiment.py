@@ -2,13 +2,12 @@
 
 import contextlib
 import dataclasses
-import json
+import inspect
 import logging
 import pathlib
 import platform
-import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -22,11 +21,11 @@ from jaxad import fields, methods
 from jaxad.convert import foreign
 from jaxad.data import pipeline, sources
 from jaxad.data.split import Split
-from jaxad.errors import InputError
+from jaxad.errors import CheckpointError, InputError
 from jaxad.evaluation import measures, predictions, report
-from jaxad.files import write_atomically
 from jaxad.methods import base
-from jaxad.training import checkpoint, lock, logs, loop, optimizers, signals, spmd
+from jaxad.training import checkpoint, logs, loop, optimizers, signals, spmd
+from jaxad.training import workdir as workdirs
 
 log = logging.getLogger(__name__)
 
@@ -71,16 +70,17 @@ def build(config: ml_collections.ConfigDict, steps: Mapping[str, int]) -> base.M
     """The method of a config, with optimisers whose schedules end after `steps` (by stage)."""
     options = dict(config.method.to_dict())
     module = methods.load(options.pop("name", None))
-    txs = {
-        name: optimizers.build(config.stages[name].optimizer.to_dict(), steps[name])
-        for name in config.stages
-    }
+    txs = {}
+    for name in config.stages:
+        try:
+            txs[name] = optimizers.build(config.stages[name].optimizer.to_dict(), steps[name])
+        except InputError as error:
+            raise InputError(f"config.stages.{name}.{error}") from error
     try:
-        method = module.build(txs, dtype=jnp.dtype(config.dtype), **options)
-    except (TypeError, KeyError) as error:
-        raise InputError(
-            f"config.method or config.stages does not fit {module.__name__}: {error}"
-        ) from error
+        inspect.signature(module.build).bind(txs, dtype=config.dtype, **options)
+    except TypeError as error:
+        raise InputError(f"config.method does not fit {module.__name__}: {error}.") from error
+    method = module.build(txs, dtype=jnp.dtype(config.dtype), **options)
     if list(method.stages) != list(config.stages):
         raise InputError(
             f"config.stages has {list(config.stages)}; {config.method.name} needs "
@@ -98,6 +98,7 @@ def run(
     which: str = "",
     devices: list[jax.Device] | None = None,
     command: str = "",
+    stop: signals.Stop | None = None,
 ) -> dict[str, dict[str, float]]:
     """Trains what is not trained yet, evaluates what is not evaluated yet.
 
@@ -109,6 +110,7 @@ def run(
         which: "best" or "last" checkpoint to score; `config.eval.checkpoint` if empty.
         devices: All, by default.
         command: Shown in the report as the way to reproduce it.
+        stop: Of a caller who listens to signals already; else they are handled while this runs.
 
     Returns:
         Metrics of the test split by name, under "test".
@@ -121,22 +123,44 @@ def run(
     """
     if mode not in ("train", "eval"):
         raise InputError(f"mode={mode!r}; expected 'train' or 'eval'.")
+    if fresh and mode == "eval":
+        raise InputError("--fresh starts over, and --mode=eval scores what is trained; not both.")
     which = which or config.eval.checkpoint
     fields.one_of("eval.checkpoint", which, ("best", "last"))
-    workdir = pathlib.Path(workdir).expanduser().absolute()
-    with signals.listening() as stop, _prepared(config, workdir, mode=mode, fresh=fresh) as history:
-        done = [row for row in history.rows if row["split"] == "test"]
-        finished = mode == "train" and done and (workdir / "report" / "index.html").exists()
-        if finished:
-            log.info("%s is finished; --mode=eval scores it again.", workdir)
-            return {"test": _metrics(done[-1])}
+    folder = pathlib.Path(workdir).expanduser().absolute()
+    with contextlib.nullcontext(stop) if stop else signals.listening() as stop:
+        if not fresh:
+            workdirs.check(folder, config, mode=mode)
+            row = workdirs.result(folder, which) if mode == "train" else None
+            if row is not None:
+                log.info("%s is finished; --mode=eval scores it again.", folder)
+                return {"test": _metrics(row)}
+        # All that can be wrong with config and data is found before the workdir is touched.
         planned = plan(config, devices)
-        first = jax.process_index() == 0
-        progress = logs.Progress(workdir / "tensorboard" if first else None, len(history))
-        try:
-            return _Run(planned, workdir, history, progress, stop).execute(mode, which, command)
-        finally:
-            progress.close()
+        if which == "best":
+            _check_best(planned)
+        if stop.requested():
+            raise signals.StopRequested
+        with workdirs.owned(folder, config, mode=mode, fresh=fresh) as history:
+            progress = logs.Progress(folder / "tensorboard" if jax.process_index() == 0 else None)
+            try:
+                return _Run(planned, folder, history, progress, stop).execute(mode, which, command)
+            finally:
+                progress.close()
+
+
+def _check_best(planned: Plan) -> None:
+    """Raises an `InputError` if no checkpoint can turn out best."""
+    name = list(planned.method.stages)[-1]
+    if "validation" not in planned.splits:
+        why = "the source gives no validation split"
+    elif planned.schedules[name].steps == 0:
+        why = f"stage {name} has no steps"
+    elif any(fit.when == "end" for fit in planned.method.stages[name].fits):
+        why = f"stage {name} ends with a fit, which earlier checkpoints have not seen"
+    else:
+        return
+    raise InputError(f"The best checkpoint was asked for, and {why}; expected 'last'.")
 
 
 class _Run:
@@ -147,6 +171,7 @@ class _Run:
         self.progress, self.stop = progress, stop
         self.score = planned.mapper.score(planned.method.score)
         self.versions = _versions()
+        self.seconds = 0.0  # Of all stages, over all runs in this workdir.
 
     def execute(self, mode: str, which: str, command: str) -> dict[str, dict[str, float]]:
         states: dict[str, base.State] = {}
@@ -161,10 +186,13 @@ class _Run:
         metrics = measures.measure(scored)
         row = {"step": step, "stage": last, "split": "test", "checkpoint": which, **metrics}
         if jax.process_index() == 0:
+            self.progress.open("test", step)
+            # The report is what says "finished": an old one must not stand beside new numbers.
+            (self.workdir / "report" / "index.html").unlink(missing_ok=True)
             (self.workdir / "scores").mkdir(exist_ok=True)
             scored.save(self.workdir / "scores" / "test.npz")
             self.history.replace_tests([row], "test")
-            self.progress.log(step, metrics, f"{last}/test")
+            self.progress.log(step, metrics, "test")
             self._report(scored, metrics, command, which, step)
         return {"test": metrics}
 
@@ -186,6 +214,8 @@ class _Run:
             "config": config.to_dict(),
             "versions": self.versions,
             "data": self._fingerprint(schedule, seed),
+            # The batches of a fit under way depend on these two.
+            "fit_plan": [mapper.size, config.eval.batch_size],
         }
 
         def wanted(meta):
@@ -209,9 +239,13 @@ class _Run:
                     state = self._converted(name, weights, state)
                 self.history.cut(self._rows_before(name))
             else:
-                self._check_restored(name, restored, facts)
+                if train:
+                    self._check_restored(name, restored, facts)
                 state, accumulator = restored.tree["state"], restored.tree["accumulator"]
                 position = loop.Position(**restored.meta["position"])
+                if position.batch and restored.meta["fit_plan"] != facts["fit_plan"]:
+                    log.warning("Another number of devices: the fit under way starts again.")
+                    position, accumulator = dataclasses.replace(position, batch=0), {}
                 facts["seconds"] = restored.meta["seconds"]
                 at = f"{position.phase}, step {position.step} of {schedule.steps}"
                 log.info("Stage %s: checkpoint %d restored (%s).", name, restored.number, at)
@@ -224,7 +258,9 @@ class _Run:
                     self._cut(name, restored.meta["rows"])
             state, accumulator = mapper.replicate((state, accumulator))
             if not train:
+                self.seconds += facts.get("seconds", 0.0)
                 return state
+            self.progress.open(name, position.step + 1 if restored else 0)
             context = loop.Context(
                 mapper=mapper,
                 reading=self.plan.reading,
@@ -238,7 +274,10 @@ class _Run:
             stage = loop.Stage(
                 name, definition, schedule, self.plan.splits, seed, self._evaluator(name, done)
             )
-            return loop.run(context, stage, state, position, accumulator, checkpoints, facts)
+            began = time.monotonic()
+            state = loop.run(context, stage, state, position, accumulator, checkpoints, facts)
+            self.seconds += facts.get("seconds", 0.0) + time.monotonic() - began
+            return state
         finally:
             checkpoints.close()
 
@@ -268,11 +307,6 @@ class _Run:
         return None if row is None else row["checkpoint"]
 
     def _best(self, name: str, states: Mapping[str, base.State]) -> base.State:
-        if any(fit.when == "end" for fit in self.plan.method.stages[name].fits):
-            raise InputError(
-                f"Stage {name} ends with a fit, which an earlier checkpoint has not seen; expected "
-                "config.eval.checkpoint='last'."
-            )
         row = self._best_row(name)
         if row is None:
             raise InputError(
@@ -284,6 +318,11 @@ class _Run:
         try:
             like = {"state": states[name], "accumulator": {}}
             restored = checkpoints.restore(row["checkpoint"], lambda meta: like)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"The best checkpoint, {checkpoints.folder / str(row['checkpoint'])}, cannot be "
+                f"trusted: {error}. --checkpoint=last scores the newest."
+            ) from error
         finally:
             checkpoints.close()
         return self.plan.mapper.replicate(restored.tree["state"])
@@ -304,20 +343,24 @@ class _Run:
             self.history.cut(rows)
 
     def _fingerprint(self, schedule: loop.Schedule, seed: int) -> dict[str, Any]:
+        """Of the training data and their order, and of the validation data, which fits may read."""
         order = dict(seed=seed, batch_size=schedule.batch_size, sampler=schedule.sampler)
-        return pipeline.fingerprint(self.plan.splits["train"], **order)
+        found = {"train": pipeline.fingerprint(self.plan.splits["train"], **order)}
+        if "validation" in self.plan.splits:
+            found["validation"] = pipeline.fingerprint(self.plan.splits["validation"])
+        return found
 
     def _check_restored(self, name, restored: checkpoint.Restored, facts) -> None:
-        """The data must be what it was; other versions are worth a warning."""
+        """The data must be what they were; other versions are worth a warning."""
+        where = f"checkpoint {restored.number} of stage {name} in {self.workdir}"
         lines = configs.difference(restored.meta["data"], facts["data"])
         if lines:
             raise InputError(
-                f"The training data of stage {name} is not what checkpoint {restored.number} in "
-                f"{self.workdir} was trained on: {'; '.join(lines)}. Put the data back, or start "
-                "over with --fresh."
+                f"The data are not those that {where} was trained on: {'; '.join(lines)}. Put them "
+                "back, or start over with --fresh."
             )
         for line in configs.difference(restored.meta["versions"], self.versions):
-            log.warning("Continuing with other versions than the checkpoint's: %s", line)
+            log.warning("Continuing with other versions than %s: %s", where, line)
 
     def _converted(self, name: str, path: str, state: base.State) -> base.State:
         if name not in self.plan.method.convert:
@@ -337,7 +380,14 @@ class _Run:
 
         def evaluate(state: base.State) -> dict[str, float]:
             scored = self._score(split, {**done, name: state}, "validation")
-            return measures.measure(scored)
+            metrics = measures.measure(scored)
+            settings = self.plan.config.eval
+            if settings.checkpoint == "best" and settings.best_metric not in metrics:
+                raise InputError(
+                    f"config.eval.best_metric={settings.best_metric!r} is not measured on the "
+                    f"validation split; expected one of {sorted(metrics)}."
+                )
+            return metrics
 
         return evaluate
 
@@ -373,7 +423,10 @@ class _Run:
             predictions=scored,
             history=self.history.rows,
             command=command,
-            notes=[f"Scored with the {which} checkpoint, at step {step}."],
+            notes=[
+                f"Scored with the {which} checkpoint, at step {step}.",
+                f"Trained for {self.seconds:,.0f} s in all.",
+            ],
         )
 
 
@@ -415,10 +468,8 @@ def _schedule(
     steps = loop.resolve_steps(f"config.{field}", section.steps, section.epochs, per_epoch)
     if steps is None:
         raise InputError(f"config.{field} needs steps or epochs; both are None.")
-    if section.steps is not None and section.epochs is not None:
-        log.info("%s.steps=%d holds over epochs=%s.", field, section.steps, section.epochs)
     interval = lambda part: loop.resolve_steps(  # noqa: E731
-        f"config.{part}", config[part].every_steps, config[part].every_epochs, per_epoch
+        f"config.{part}", config[part].every_steps, config[part].every_epochs, per_epoch, "every_"
     )
     intervals = {part: interval(part) for part in ("eval", "checkpoint")}
     for part, value in intervals.items():
@@ -435,60 +486,6 @@ def _schedule(
         evaluate_every=intervals["eval"],
         save_every=intervals["checkpoint"],
     )
-
-
-@contextlib.contextmanager
-def _prepared(
-    config: ml_collections.ConfigDict, workdir: pathlib.Path, *, mode: str, fresh: bool
-) -> Iterator[logs.History]:
-    """A workdir that is ours, of this config, with its history."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        probe = workdir / f".probe-{jax.process_index()}"
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"Workdir {workdir} cannot be written: {error.strerror}.") from error
-    first = jax.process_index() == 0
-    with lock.owned(workdir) if first else contextlib.nullcontext():
-        if fresh and first:
-            _move_aside(workdir)
-        _check_config(config, workdir, mode)
-        yield logs.History(workdir / "metrics.jsonl", write=first)
-
-
-def _move_aside(workdir: pathlib.Path) -> None:
-    """Moves what is in a workdir (but its lock) into a sibling folder named after the time."""
-    content = [path for path in workdir.iterdir() if path.name != "lock"]
-    if not content:
-        return
-    aside = workdir.with_name(f"{workdir.name}.{time.strftime('%Y%m%d-%H%M%S')}")
-    while aside.exists():
-        aside = aside.with_name(aside.name + "+")
-    aside.mkdir()
-    for path in content:
-        shutil.move(path, aside / path.name)
-    log.info("The former content of %s is now in %s.", workdir, aside)
-
-
-def _check_config(config: ml_collections.ConfigDict, workdir: pathlib.Path, mode: str) -> None:
-    path = workdir / "config.json"
-    mine = json.loads(json.dumps(config.to_dict()))
-    if path.exists():
-        try:
-            theirs = json.loads(path.read_text())
-        except ValueError as error:
-            raise InputError(f"{path} is not valid JSON ({error}); expected a config.") from error
-        lines = configs.difference(theirs, mine)
-        if lines:
-            raise InputError(
-                f"{workdir} belongs to a run with another config: {'; '.join(lines)}. Use another "
-                "--workdir, or --fresh to start over (the old one is moved aside)."
-            )
-    elif mode == "eval":
-        raise InputError(f"--mode=eval needs a trained run, and {path} does not exist.")
-    elif jax.process_index() == 0:
-        write_atomically(path, json.dumps(mine, indent=1).encode())
 
 
 def _metrics(row: Mapping[str, Any]) -> dict[str, float]:

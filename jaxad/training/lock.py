@@ -1,6 +1,7 @@
 """One run owns a workdir: a lock file names host and process, and is refreshed while it runs."""
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -27,20 +28,17 @@ def owned(workdir: pathlib.Path) -> Iterator[None]:
     """
     path = workdir / "lock"
     mine = {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()}
-    mine["boot"] = _process_start(os.getpid())
-    while True:
-        try:
-            with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY), "w") as file:
-                json.dump(mine, file)
-            break
-        except FileExistsError:
-            _remove_if_stale(path)
+    mine |= {"boot": _process_start(os.getpid()), "namespace": _namespace()}
+    text = json.dumps(mine)
+    while not _create(path, text):
+        _remove_if_stale(path)
     done = threading.Event()
 
     def refresh():
         while not done.wait(REFRESH_S):
             with contextlib.suppress(OSError):
-                os.utime(path)
+                if path.read_text() == text:
+                    os.utime(path)
 
     thread = threading.Thread(target=refresh, daemon=True)
     thread.start()
@@ -50,7 +48,43 @@ def owned(workdir: pathlib.Path) -> Iterator[None]:
         done.set()
         thread.join()
         with contextlib.suppress(OSError):
-            path.unlink()
+            if path.read_text() == text:
+                path.unlink()
+
+
+def _create(path: pathlib.Path, text: str) -> bool:
+    """Makes the lock, filled, in one step; gives False if there is one."""
+    draft = path.with_name(f"lock.{os.getpid()}.{threading.get_ident()}")
+    try:
+        draft.write_text(text)
+        os.link(draft, path)  # Fails if the lock exists, and is never seen half-written.
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise InputError(f"Cannot write {path}: {error.strerror}.") from error
+        return _create_without_links(path, text)
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+    return True
+
+
+def _create_without_links(path: pathlib.Path, text: str) -> bool:
+    """The same on file systems without hard links, where it can be seen before it is filled."""
+    try:
+        with open(path, "x") as file:
+            file.write(text)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _namespace() -> str | None:
+    """Containers may share a host name, and yet have process numbers of their own."""
+    with contextlib.suppress(OSError):
+        return os.readlink("/proc/self/ns/pid")
+    return None
 
 
 def _remove_if_stale(path: pathlib.Path) -> None:
@@ -70,7 +104,8 @@ def _remove_if_stale(path: pathlib.Path) -> None:
         owner, host, pid = {}, "unknown host", "unknown"
         alive = False
     else:
-        if host == socket.gethostname():
+        here = (host, owner.get("namespace")) == (socket.gethostname(), _namespace())
+        if here:
             alive = _process_start(pid) is not None and _process_start(pid) == owner.get("boot")
         else:
             alive = age < STALE_S
@@ -80,9 +115,12 @@ def _remove_if_stale(path: pathlib.Path) -> None:
             f"Wait for it, use another --workdir, or, if it is gone for good, delete {path}."
         )
     log.warning("Taking over the lock of process %s on %s, which is gone.", pid, host)
-    aside = path.with_name(f"lock.{os.getpid()}")
+    aside = path.with_name(f"lock.stale.{os.getpid()}")
     with contextlib.suppress(FileNotFoundError):
-        os.rename(path, aside)  # Of several that try, one succeeds.
+        os.rename(path, aside)
+        if aside.read_text() != text:  # Another took over in between, and this is its live lock.
+            with contextlib.suppress(FileExistsError):
+                os.link(aside, path)
         aside.unlink()
 
 

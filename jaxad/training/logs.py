@@ -98,17 +98,24 @@ class Progress:
 
     Args:
         folder: Where TensorBoard's events go; None writes none (processes other than the first).
-        first_step: Events from here on replace those of a run that was cut off.
     """
 
-    def __init__(self, folder: pathlib.Path | None, first_step: int):
-        self._events = (
-            tensorboardX.SummaryWriter(str(folder), purge_step=first_step or None)
-            if folder
-            else None
-        )
-        self._show = folder is not None
+    def __init__(self, folder: pathlib.Path | None):
+        self._folder, self._show = folder, folder is not None
+        self._events: tensorboardX.SummaryWriter | None = None
         self._bar: tqdm.tqdm | None = None
+
+    def open(self, name: str, first_step: int) -> None:
+        """Events go to a folder of this name from now on.
+
+        Args:
+            name: Of a stage, or of what comes after them.
+            first_step: Events from here on replace those of a run that was cut off.
+        """
+        self._end_events()
+        if self._folder:
+            folder = str(self._folder / name)
+            self._events = tensorboardX.SummaryWriter(folder, purge_step=first_step or None)
 
     def start(self, title: str, total: int, done: int = 0) -> None:
         """Begins counting towards `total`."""
@@ -136,23 +143,23 @@ class Progress:
         now = time.monotonic()
         steps, seconds = self._done - self._done_then, max(now - self._since, 1e-9)
         self._since, self._done_then = now, self._done
-        shown = dict(list(scalars.items())[:4])
+        first = [name for name in ("loss", "frame_auc", "image_auc") if name in scalars]
+        shown = {name: scalars[name] for name in list(dict.fromkeys([*first, *scalars]))[:4]}
         text = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
         if examples and steps:
-            rate = steps / seconds
-            text += f", {rate:.3g} steps/s, {rate * examples:.4g} examples/s"
+            speed = steps / seconds
+            text += f", {speed:.3g} steps/s, {speed * examples:.4g} examples/s"
             if not self._bar:
-                left = (self._total - self._done) / rate
+                left = (self._total - self._done) / speed
                 text += f", {left:.0f} s left"
         if self._bar:
             self._bar.set_postfix_str(text)
         elif self._show:
             log.info("%s %d/%d: %s", self._title, self._done, self._total, text)
-        if self._events:
-            for name, value in scalars.items():
+        rate = {"steps_per_second": steps / seconds} if examples and steps else {}
+        for name, value in {**scalars, **rate}.items():
+            if self._events_alive():
                 self._events.add_scalar(f"{prefix}/{name}", value, step)
-            if examples and steps:
-                self._events.add_scalar(f"{prefix}/steps_per_second", steps / seconds, step)
 
     def stop(self) -> None:
         """Ends the bar."""
@@ -163,5 +170,18 @@ class Progress:
     def close(self) -> None:
         """Ends the bar and flushes the events."""
         self.stop()
-        if self._events:
+        self._end_events()
+
+    def _end_events(self) -> None:
+        if self._events_alive():
             self._events.close()
+        self._events = None
+
+    def _events_alive(self) -> bool:
+        """Whether events can be written: on a full disk their thread ends, and calls would hang."""
+        if self._events is None:
+            return False
+        if not self._events.file_writer.event_writer._worker.is_alive():
+            log.warning("TensorBoard events of this stage end here: %s is full.", self._folder)
+            self._events = None
+        return self._events is not None

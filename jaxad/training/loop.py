@@ -236,7 +236,8 @@ class _Walk:
                 self._move(phase="end")
             elif epoch_fits and step % schedule.steps_per_epoch == 0:
                 self._move(phase="epoch")
-            if self.position.phase == "train" and _due(step, schedule.save_every, False):
+            at_epoch = self.position.phase in ("train", "epoch")
+            if at_epoch and _due(step, schedule.save_every, False):
                 self.save()
             self._stop_if_asked()
 
@@ -293,6 +294,8 @@ class _Walk:
         self.state = mapper.replicate(finish(self.accumulator, self.state))
         self.accumulator = {}
         self._move(fit=self.position.fit + 1, batch=0)
+        if fit.when != "epoch":  # Those of an epoch are as far apart as the user wants saves to be.
+            self.save()
         self._stop_if_asked()
 
     def _send(self, batches: Iterator[pipeline.Batch]) -> "_Sent":
@@ -377,16 +380,21 @@ def _due(step: int, every: int | None, last: bool) -> bool:
 
 
 def resolve_steps(
-    field: str, steps: int | None, epochs: float | None, steps_per_epoch: int
+    field: str, steps: int | None, epochs: float | None, steps_per_epoch: int, prefix: str = ""
 ) -> int | None:
-    """A duration in steps from its two fields: `steps` holds where it is set.
+    """A duration in steps from its two fields, `<prefix>steps` and `<prefix>epochs`.
 
     Raises:
-        InputError: If a value is negative.
+        InputError: If a value is negative, or both are set.
     """
-    for name, value in (("steps", steps), ("epochs", epochs)):
+    for name, value in ((f"{prefix}steps", steps), (f"{prefix}epochs", epochs)):
         if value is not None and (value < 0 or not math.isfinite(value)):
             raise InputError(f"{field}.{name}={value}; expected a number of at least 0.")
+    if steps is not None and epochs is not None:
+        raise InputError(
+            f"{field}.{prefix}steps={steps} and {field}.{prefix}epochs={epochs} are both set; "
+            "expected one of them, and None for the other."
+        )
     if steps is not None:
         return steps
     return None if epochs is None else math.ceil(epochs * steps_per_epoch)

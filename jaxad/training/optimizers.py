@@ -1,6 +1,7 @@
 """`config.stages.<name>.optimizer` to optax."""
 
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,7 +31,7 @@ def build(fields: Mapping[str, Any], total_steps: int) -> optax.GradientTransfor
             f"optimizer.name={name!r} is unknown; expected one of {sorted(OPTIMIZERS)}."
         )
     peak = fields.pop("learning_rate", None)
-    if not isinstance(peak, (int, float)) or peak < 0:
+    if not isinstance(peak, (int, float)) or not 0 <= peak < math.inf:
         raise InputError(f"optimizer.learning_rate={peak!r}; expected a number of at least 0.")
     rate = _schedule(fields, peak, total_steps)
     clip_norm = fields.pop("clip_norm", None)
@@ -74,6 +75,10 @@ def _schedule(fields: dict[str, Any], peak: float, total_steps: int) -> optax.Sc
             f"optimizer.schedule={name!r} is unknown; expected one of {sorted(SCHEDULES)}."
         )
     warmup = fields.pop("warmup_steps", 0)
+    if warmup < 0 or (total_steps and warmup > total_steps):
+        raise InputError(
+            f"optimizer.warmup_steps={warmup}; expected 0 to {total_steps}, the stage's length."
+        )
     extra = {"power": fields.pop("power", 0.9)} if name == "polynomial" else {}
     schedule = SCHEDULES[name](peak, total_steps - warmup, **extra)
     if not warmup:

@@ -122,7 +122,9 @@ def test_number_on_disk_already_is_left_as_it_is(opened):
 def test_buffers_may_be_donated_right_after_save(opened):
     mapper = spmd.Mapper()
     state = mapper.replicate({"a": jnp.array(LARGE)})
-    overwrite = jax.jit(lambda tree: jax.tree.map(lambda leaf: 0 * leaf - 1, tree), donate_argnums=0)
+    overwrite = jax.jit(
+        lambda tree: jax.tree.map(lambda leaf: 0 * leaf - 1, tree), donate_argnums=0
+    )
     checkpoints = opened()
     checkpoints.save(1, state, {})
     after = jax.block_until_ready(overwrite(state))
@@ -176,7 +178,6 @@ def test_long_list_of_differences_is_cut(opened):
 # Damage.
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Of orbax.
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 0.999])
 def test_flipped_bit_in_any_file_of_the_arrays_never_passes(share, opened, tmp_path):
     tree = {"large": jnp.array(LARGE), "small": jnp.arange(4.0), "half": jnp.ones(3, jnp.bfloat16)}

@@ -19,9 +19,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def write(workdir, age=0.0, **fields):
-    """A lock of this process, last refreshed `age` seconds ago, but for the fields given."""
-    owner = {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time() - age}
-    owner["boot"] = lock._process_start(os.getpid())
+    """A lock as this process makes it, last refreshed `age` seconds ago, but for the fields."""
+    with lock.owned(workdir):
+        owner = json.loads((workdir / "lock").read_text())
     return write_text(workdir, json.dumps({**owner, **fields}), age)
 
 
@@ -92,6 +92,13 @@ def test_fresh_lock_of_another_host_is_refused(tmp_path):
         pass
 
 
+def test_process_number_of_another_container_says_nothing(tmp_path):
+    """Containers may share a host name: a number that is free here may be alive there."""
+    write(tmp_path, age=lock.STALE_S - 10, pid=dead_pid(), namespace="pid:[1]")
+    with pytest.raises(InputError, match="Another run owns"), lock.owned(tmp_path):
+        pass
+
+
 def test_old_lock_of_another_host_is_taken_over(tmp_path):
     write(tmp_path, age=lock.STALE_S + 10, host="elsewhere", pid=1234)
     assert_taken_over(tmp_path)
@@ -129,7 +136,7 @@ def test_lock_is_gone_after_an_exception(tmp_path):
 def test_lock_that_another_has_taken_over_stays(tmp_path):
     """This host was suspended for long, and a run on another one took it for dead."""
     with lock.owned(tmp_path):
-        path = write(tmp_path, host="elsewhere", pid=1234)
+        path = write_text(tmp_path, '{"host": "elsewhere", "pid": 1234}', age=0)
     assert json.loads(path.read_text())["host"] == "elsewhere"
 
 

@@ -158,7 +158,7 @@ def test_missing_folder_is_a_checkpoint_error(tmp_path):
 
 
 def test_progress_of_other_processes_writes_nothing(tmp_path, caplog):
-    progress = logs.Progress(None, 0)
+    progress = logs.Progress(None)
     with caplog.at_level("INFO"):
         progress.start("train", 10)
         progress.advance(2)
@@ -168,7 +168,7 @@ def test_progress_of_other_processes_writes_nothing(tmp_path, caplog):
 
 
 def test_progress_shows_values_and_rate(tmp_path, caplog):
-    progress = logs.Progress(tmp_path, 0)
+    progress = logs.Progress(tmp_path)
     with caplog.at_level("INFO"):
         progress.start("train", 10)
         progress.advance(2)

@@ -127,7 +127,7 @@ def test_replicated_state_is_on_every_device(mapper):
 
 def test_pmap_refuses_a_state_without_arrays():
     mapper = spmd.Mapper("pmap")
-    with pytest.raises(ValueError, match="pmap cannot take a state .* without arrays"):
+    with pytest.raises(ValueError, match=r"pmap cannot take a state .* without arrays"):
         mapper.score(lambda states, batch: batch["x"])({}, mapper.put(batch()))
 
 
@@ -159,7 +159,7 @@ def test_other_batch_is_refused_with_one_that_fits(size, balanced, message):
 def test_one_device_takes_any_batch_but_a_balanced_one_must_be_even():
     mapper = spmd.Mapper("shard_map", jax.devices()[:1])
     mapper.check_batch("f", 7)
-    with pytest.raises(InputError, match="f=7 .*multiple of 2"):
+    with pytest.raises(InputError, match=r"f=7 .*multiple of 2"):
         mapper.check_batch("f", 7, balanced=True)
 
 
