@@ -14,12 +14,13 @@ batch that is there.
 import itertools
 import json
 import pathlib
-import statistics
 import tempfile
 import time
 
 from absl import app, flags
 from ml_collections import config_flags
+
+from jaxad import command_line
 
 config_flags.DEFINE_config_file("config", None, "Config file, and preset after a colon.")
 flags.mark_flag_as_required("config")
@@ -34,7 +35,7 @@ _SNIPPETS = flags.DEFINE_integer("snippets", 240, "Snippets of each of them on a
 
 def main(_) -> None:
     config = flags.FLAGS.config
-    with tempfile.TemporaryDirectory() as folder:
+    with command_line.failures("the benchmark"), tempfile.TemporaryDirectory() as folder:
         if _VIDEOS.value:
             write_videos(config, pathlib.Path(folder))
         measure(config)
@@ -103,7 +104,8 @@ def measure(config) -> None:
             train, batch_size=size, seed=0, sampler=sampler, reading=reading
         )
         first = next(batches)
-        next(batches)
+        for _ in range(reading.prefetch + count):  # What was read ahead before the clock starts.
+            next(batches)
         start = time.perf_counter()
         for _ in range(_BATCHES.value):
             next(batches)
@@ -117,8 +119,11 @@ def measure(config) -> None:
             "examples_per_s": round(size / seconds, 1),
         }
         if step is not None:
-            state, alone = timed_steps(mapper, *step, state, itertools.repeat(first))
-            state, fed = timed_steps(mapper, *step, state, batches)
+            steps = max(_STEPS.value, 4 * reading.prefetch)
+            state, alone = timed_steps(mapper, *step, state, itertools.repeat(first), steps)
+            for _ in range(reading.prefetch + count):  # Read ahead during the steps before.
+                next(batches)
+            state, fed = timed_steps(mapper, *step, state, batches, steps)
             share = max(1.0 - alone / fed, 0.0)
             row |= {
                 "step_alone_s": round(alone, 5),
@@ -128,19 +133,23 @@ def measure(config) -> None:
         print(json.dumps(row))
 
 
-def timed_steps(mapper, update, key, state, batches):
-    """State and median seconds per step, in the order of the training loop."""
+def timed_steps(mapper, update, key, state, batches, steps):
+    """State and mean seconds per step, in the order of the training loop.
+
+    The mean, as readers that are too slow show in a stall now and then, which a median would hide.
+    """
     import jax
 
-    batch, times = mapper.put(next(batches)), []
-    for _ in range(_STEPS.value + 1):
-        start = time.perf_counter()
+    batch = mapper.put(next(batches))
+    state, metrics = update(state, batch, key)
+    jax.block_until_ready(metrics)
+    start = time.perf_counter()
+    for _ in range(steps):
         state, metrics = update(state, batch, key)
         batch = mapper.put(next(batches))
         jax.block_until_ready(metrics)
-        times.append(time.perf_counter() - start)
-    return state, statistics.median(times[1:])
+    return state, (time.perf_counter() - start) / steps
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=command_line.parse)

@@ -25,8 +25,9 @@ def matmul_peak(dtype: str, sizes: tuple[int, ...] | None = None) -> float:
     """FLOP/s of the fastest square matrix product of the given sizes, on one device."""
     on_cpu = jax.devices()[0].platform == "cpu"
     sizes = sizes or ((1024, 2048, 4096) if on_cpu else (4096, 8192, 16384))
-    # Float32 means float32: without this an accelerator would multiply in fewer bits.
-    product = jax.jit(lambda a, b: jnp.matmul(a, b, precision=_precision(dtype)))
+    # At JAX's default precision, like the programs measured against it: on many accelerators a
+    # float32 product then has fewer bits than float32.
+    product = jax.jit(jnp.matmul)
     best = 0.0
     for size in sizes:
         a = jnp.ones((size, size), dtype)
@@ -70,7 +71,3 @@ def description() -> dict[str, object]:
         "jax": jax.__version__,
         "python": platform.python_version(),
     }
-
-
-def _precision(dtype: str) -> str | None:
-    return "highest" if dtype == "float32" else None

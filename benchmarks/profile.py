@@ -9,6 +9,8 @@ from typing import Any
 
 from absl import flags
 
+from jaxad.errors import InputError
+
 CONFIG_HELP = "Config file, and preset after a colon."
 
 
@@ -25,11 +27,21 @@ def define_flags(batch_sizes: str) -> None:
     flags.DEFINE_string("hlo", None, "Folder for the optimised HLO of each row.")
 
 
+def batch_sizes() -> list[int]:
+    """Those asked for, the smallest first: peaks of memory are of the process so far."""
+    if not all(size.isdigit() and int(size) for size in flags.FLAGS.batch_sizes):
+        raise InputError(
+            f"--batch_sizes={flags.FLAGS.batch_sizes}; expected whole numbers above 0."
+        )
+    return sorted(int(size) for size in flags.FLAGS.batch_sizes)
+
+
 def virtual_devices() -> None:
     """Applies --devices; before JAX is used for the first time."""
     if flags.FLAGS.devices:
         option = f"--xla_force_host_platform_device_count={flags.FLAGS.devices}"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {option}"
+        os.environ["JAX_PLATFORMS"] = "cpu"
 
 
 def record_shapes(config) -> dict[str, Any]:
@@ -118,10 +130,15 @@ def measure(
         "share_of_matmul_peak": flops / median / (peak * machines),
         "bytes_accessed": touched,
         "share_of_bandwidth": touched / median / (bandwidth * machines),
-        "device_temp_bytes": memory.temp_size_in_bytes,
-        "device_argument_bytes": memory.argument_size_in_bytes,
-        "device_peak_bytes": machine.device_peak_bytes(),
-        "host_peak_bytes": machine.host_peak_bytes(),
+        # What the program needs at once: XLA's own account, per device.
+        "program_bytes": memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes
+        + memory.temp_size_in_bytes,
+        "temp_bytes": memory.temp_size_in_bytes,
+        # Of the process so far: rows are in order of size.
+        "device_peak_bytes_so_far": machine.device_peak_bytes(),
+        "host_peak_bytes_so_far": machine.host_peak_bytes(),
     }
     return row, compiled
 
@@ -138,8 +155,8 @@ COLUMNS = (
     ("of peak", "share_of_matmul_peak", "{:.0%}"),
     ("GB", "bytes_accessed", 1e9),
     ("of bandwidth", "share_of_bandwidth", "{:.0%}"),
-    ("temp MiB", "device_temp_bytes", 2**20),
-    ("host MiB", "host_peak_bytes", 2**20),
+    ("device MiB", "program_bytes", 2**20),
+    ("host MiB", "host_peak_bytes_so_far", 2**20),
 )
 
 

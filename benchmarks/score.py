@@ -6,13 +6,20 @@ python -m benchmarks.score --config=configs/rtfm.py:ucf_crime --batch_sizes=1 --
 from absl import app, flags
 
 from benchmarks import profile
+from jaxad import command_line
 
 profile.define_flags(batch_sizes="1,8")
 _LENGTHS = flags.DEFINE_list("lengths", ["32", "128"], "Snippets per video.")
 
 
 def main(_) -> None:
-    profile.virtual_devices()
+    with command_line.failures("the benchmark"):
+        profile.virtual_devices()
+        benchmark()
+
+
+def benchmark() -> None:
+    """Prints a row per batch size."""
     import jax
 
     from benchmarks import machine
@@ -29,7 +36,7 @@ def main(_) -> None:
         states[name] = mapper.replicate(jax.jit(stage.init)(jax.random.key(0), sample, states))
     rows = []
     for length in map(int, _LENGTHS.value):
-        for size in map(int, flags.FLAGS.batch_sizes):
+        for size in profile.batch_sizes():
             mapper.check_batch("batch_sizes", size)
             batch = mapper.put(profile.random_batch(shapes, size, length))
             score = mapper.score(method.score)
@@ -55,4 +62,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=command_line.parse)

@@ -9,28 +9,44 @@ program.
 from absl import app, flags
 
 from benchmarks import profile
+from jaxad import command_line
+from jaxad.errors import InputError
 
 profile.define_flags(batch_sizes="4,8,16")
 _STAGE = flags.DEFINE_string("stage", "train", "Which stage of the method.")
 
 
 def main(_) -> None:
-    profile.virtual_devices()
+    with command_line.failures("the benchmark"):
+        profile.virtual_devices()
+        benchmark()
+
+
+def benchmark() -> None:
+    """Prints a row per batch size."""
     import jax
 
     from benchmarks import machine
     from jaxad.training import experiment, spmd
 
     config, name = flags.FLAGS.config, _STAGE.value
+    if name not in config.stages:
+        raise InputError(f"--stage={name!r}; expected one of {list(config.stages)}.")
     mapper = spmd.Mapper(config.spmd)
     method = experiment.build(config, dict.fromkeys(config.stages, 1000))
     stage, shapes = method.stages[name], profile.record_shapes(config)
     peak, bandwidth = machine.matmul_peak(config.dtype), machine.memory_bandwidth()
     rows = []
-    for size in map(int, flags.FLAGS.batch_sizes):
+    for size in profile.batch_sizes():
         mapper.check_batch("batch_sizes", size)
         sample = profile.random_batch(shapes, 2)
-        state = mapper.replicate(jax.jit(stage.init)(jax.random.key(0), sample, {}))
+        done: dict = {}
+        for earlier in method.stages:  # Each sees those before it, down to the one measured.
+            state = jax.jit(method.stages[earlier].init)(jax.random.key(0), sample, done)
+            done[earlier] = state
+            if earlier == name:
+                break
+        state = mapper.replicate(state)
         batch = mapper.put(profile.random_batch(shapes, size))
         update, key = mapper.update(stage.update), mapper.replicate(jax.random.key(1))
         box = [state]
@@ -63,4 +79,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=command_line.parse)

@@ -198,16 +198,24 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping):
             flat.update(flatten(value, f"{name}."))
         else:
-            flat[name] = list(value) if isinstance(value, tuple) else value
+            flat[name] = _plain(value)
     return flat
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Lines `field: old -> new` for each field that two configs do not share."""
     old, new = flatten(old), flatten(new)
-    absent = "absent"
+
+    def text(fields: Mapping[str, Any], name: str) -> str:
+        return repr(fields[name]) if name in fields else "absent"
+
     return [
-        f"{name}: {old.get(name, absent)!r} -> {new.get(name, absent)!r}"
+        f"{name}: {text(old, name)} -> {text(new, name)}"
         for name in sorted(old.keys() | new.keys())
-        if old.get(name, absent) != new.get(name, absent)
+        if (name in old, old.get(name)) != (name in new, new.get(name))
     ]
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as the lists that JSON makes of them, at any depth."""
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value

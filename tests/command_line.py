@@ -22,9 +22,11 @@ TINY = (
 )
 
 
-def environment(devices=1):
+def environment(devices=1, cache=True):
     """One device by default, and the compilation cache of the tests."""
     own = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "PYTHONPATH")}
+    if not cache:
+        own["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     return {
         **own,
         "JAX_PLATFORMS": "cpu",
@@ -35,12 +37,12 @@ def environment(devices=1):
     }
 
 
-def start(*arguments, module="jaxad.main", devices=1):
+def start(*arguments, module="jaxad.main", devices=1, cache=True):
     """Starts a command in the repository's root."""
     return subprocess.Popen(
         [sys.executable, "-m", module, *map(str, arguments)],
         cwd=ROOT,
-        env=environment(devices),
+        env=environment(devices, cache),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Eight virtual CPU devices, a persistent compilation cache, and strict ranks for all tests."""
+"""Eight virtual CPU devices and a persistent compilation cache for all tests."""
 
 import os
 import pathlib
@@ -15,4 +15,3 @@ import jax  # noqa: E402 - after its environment is set.
 
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-jax.config.update("jax_numpy_rank_promotion", "allow")

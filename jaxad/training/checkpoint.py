@@ -10,6 +10,7 @@ the position in the stage, the fingerprint of the data, the config and the versi
 import dataclasses
 import json
 import logging
+import math
 import os
 import pathlib
 import shutil
@@ -88,8 +89,9 @@ class Checkpoints:
         leaves = {name: _copy(leaf) for name, leaf in named_leaves(tree).items()}
         meta = {**meta, "leaves": {name: _describe(leaf) for name, leaf in leaves.items()}}
         meta["crc32"] = _checksum(meta)
+        filled = {name: leaf for name, leaf in leaves.items() if leaf.size}  # Orbax takes no other.
         args = ocp.args.Composite(
-            leaves=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(dict(meta))
+            leaves=ocp.args.StandardSave(filled), meta=ocp.args.JsonSave(dict(meta))
         )
         with self._failures(f"writing checkpoint {number}"):
             if not self._manager.save(number, args=args, force=True):
@@ -150,10 +152,11 @@ class Checkpoints:
                             sharding=jax.sharding.SingleDeviceSharding(jax.local_devices()[0]),
                         )
                         for name, leaf in wanted.items()
+                        if math.prod(leaf.shape)
                     }
                 )
             )
-            leaves = self._manager.restore(number, args=args)["leaves"]
+            leaves = dict(self._manager.restore(number, args=args)["leaves"])
         except Exception as error:
             raise CheckpointError(f"its arrays cannot be read ({_first_line(error)})") from error
         for name, leaf in leaves.items():
@@ -161,6 +164,8 @@ class Checkpoints:
                 raise CheckpointError(
                     f"{name} fails its checksum: {recorded[name]} written, {found} read"
                 )
+        empty = {name: leaf for name, leaf in wanted.items() if not math.prod(leaf.shape)}
+        leaves |= {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in empty.items()}
         flat = [leaves[name] for name in wanted]
         return Restored(number, jax.tree.unflatten(jax.tree.structure(wanted_tree), flat), meta)
 
@@ -236,7 +241,7 @@ class _Failures:
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
-    """Leaves by path, `state/params/…`, in the order of `jax.tree.leaves`."""
+    """Leaves by path, `state.params.…`, in the order of `jax.tree.leaves`."""
     paths = jax.tree_util.tree_flatten_with_path(tree)[0]
     named = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in paths}
     if len(named) != len(paths):

@@ -453,6 +453,8 @@ def _check_sections(config: ml_collections.ConfigDict) -> None:
     for field in ("data.threads", "data.prefetch", "eval.batch_size", "checkpoint.keep"):
         fields.positive_integer(field, configs.flatten(config.to_dict())[field])
     fields.positive_integer("log.every_steps", config.log.every_steps)
+    for name in ("workers", "max_skips"):
+        fields.not_negative(f"data.{name}", config.data[name])
     if not isinstance(config.seed, int) or not 0 <= config.seed < 2**31:
         raise InputError(f"config.seed={config.seed!r}; expected a whole number in [0, 2**31).")
 

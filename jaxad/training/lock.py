@@ -1,11 +1,12 @@
 """One run owns a workdir: a lock file names host and process, and is refreshed while it runs."""
 
 import contextlib
-import errno
+import fcntl
 import json
 import logging
 import os
 import pathlib
+import shutil
 import socket
 import threading
 import time
@@ -30,8 +31,9 @@ def owned(workdir: pathlib.Path) -> Iterator[None]:
     mine = {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()}
     mine |= {"boot": _process_start(os.getpid()), "namespace": _namespace()}
     text = json.dumps(mine)
-    while not _create(path, text):
+    with _one_at_a_time(workdir):
         _remove_if_stale(path)
+        _create(path, text)
     done = threading.Event()
 
     def refresh():
@@ -52,32 +54,31 @@ def owned(workdir: pathlib.Path) -> Iterator[None]:
                 path.unlink()
 
 
-def _create(path: pathlib.Path, text: str) -> bool:
-    """Makes the lock, filled, in one step; gives False if there is one."""
-    draft = path.with_name(f"lock.{os.getpid()}.{threading.get_ident()}")
+def _create(path: pathlib.Path, text: str) -> None:
     try:
-        draft.write_text(text)
-        os.link(draft, path)  # Fails if the lock exists, and is never seen half-written.
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
-            raise InputError(f"Cannot write {path}: {error.strerror}.") from error
-        return _create_without_links(path, text)
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
-    return True
-
-
-def _create_without_links(path: pathlib.Path, text: str) -> bool:
-    """The same on file systems without hard links, where it can be seen before it is filled."""
-    try:
-        with open(path, "x") as file:
+        with open(path, "x", encoding="utf-8") as file:
             file.write(text)
-    except FileExistsError:
-        return False
-    return True
+    except FileExistsError:  # Only where folders cannot be locked.
+        raise InputError(f"Another run has just taken {path.parent}.") from None
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        free = shutil.disk_usage(path.parent).free
+        raise InputError(
+            f"Cannot write {path}: {error.strerror}; {free:,} bytes are free there."
+        ) from error
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: pathlib.Path) -> Iterator[None]:
+    """Of several runs that look at a lock, each acts on what it saw before the next looks."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # Some network file systems do not offer it.
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _namespace() -> str | None:
@@ -90,17 +91,16 @@ def _namespace() -> str | None:
 def _remove_if_stale(path: pathlib.Path) -> None:
     try:
         age = max(time.time() - path.stat().st_mtime, 0.0)
-        text = path.read_text()
+        text = path.read_bytes().decode(errors="replace")
     except FileNotFoundError:
-        return
+        return None
     try:
         owner = json.loads(text)
         host, pid = owner["host"], owner["pid"]
     except (ValueError, KeyError, TypeError):
-        # Its owner died between creating and filling it, or is about to fill it.
-        if age < 2.0:
+        if age < 2.0:  # Its owner may be about to fill it.
             time.sleep(0.1)
-            return
+            return _remove_if_stale(path)
         owner, host, pid = {}, "unknown host", "unknown"
         alive = False
     else:
@@ -115,13 +115,7 @@ def _remove_if_stale(path: pathlib.Path) -> None:
             f"Wait for it, use another --workdir, or, if it is gone for good, delete {path}."
         )
     log.warning("Taking over the lock of process %s on %s, which is gone.", pid, host)
-    aside = path.with_name(f"lock.stale.{os.getpid()}")
-    with contextlib.suppress(FileNotFoundError):
-        os.rename(path, aside)
-        if aside.read_text() != text:  # Another took over in between, and this is its live lock.
-            with contextlib.suppress(FileExistsError):
-                os.link(aside, path)
-        aside.unlink()
+    return path.unlink(missing_ok=True)
 
 
 def _process_start(pid: int) -> float | None:

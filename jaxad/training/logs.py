@@ -48,7 +48,7 @@ class History:
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Adds a line, on disk when this returns."""
-        self.rows.append(dict(row))
+        self.rows.append(json.loads(_line(row)))  # As a resumed run will read it.
         if not self._write:
             return
         try:
@@ -65,7 +65,7 @@ class History:
     def replace_tests(self, rows: list[Mapping[str, Any]], split: str) -> None:
         """Puts the rows of a final evaluation where earlier ones of the same split were."""
         kept = [row for row in self.rows if row["split"] != split]
-        self.rows = kept + [dict(row) for row in rows]
+        self.rows = kept + [json.loads(_line(row)) for row in rows]
         self._rewrite()
 
     def _rewrite(self) -> None:

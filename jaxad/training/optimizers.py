@@ -17,8 +17,8 @@ def build(fields: Mapping[str, Any], total_steps: int) -> optax.GradientTransfor
         fields: `name` is one of `OPTIMIZERS`, `learning_rate` its peak; `schedule` one of
             `SCHEDULES` ("constant" if absent), `warmup_steps` linear steps from zero before it,
             `clip_norm` a bound on the global gradient norm; the others are arguments of the
-            optimiser. `weight_decay` is decoupled for "adamw" and "lars", elsewhere L2 added to the
-            gradient, as in PyTorch's Adam.
+            optimiser. `weight_decay` is decoupled for "adamw", part of "lars", elsewhere L2 added
+            to the gradient, as in PyTorch's Adam.
         total_steps: Length of the stage, where the schedule ends.
 
     Raises:
@@ -36,18 +36,25 @@ def build(fields: Mapping[str, Any], total_steps: int) -> optax.GradientTransfor
     rate = _schedule(fields, peak, total_steps)
     clip_norm = fields.pop("clip_norm", None)
     weight_decay = fields.pop("weight_decay", 0.0)
-    decoupled = name in ("adamw", "lars")
-    if decoupled:
+    if clip_norm is not None and not clip_norm > 0:
+        raise InputError(f"optimizer.clip_norm={clip_norm}; expected a number above 0, or None.")
+    if not weight_decay >= 0:
+        raise InputError(f"optimizer.weight_decay={weight_decay}; expected a number of at least 0.")
+    own = name in ("adamw", "lars")
+    if own:
         fields["weight_decay"] = weight_decay
-    known = [p for p in inspect.signature(OPTIMIZERS[name]).parameters if p != "learning_rate"]
+    known = list(inspect.signature(OPTIMIZERS[name]).parameters)
     unknown = [field for field in fields if field not in known]
     if unknown:
+        known = sorted({*known, *_COMMON})
         raise InputError(f"optimizer {name!r} has no field {unknown}; expected {known}.")
-    parts = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
-    if weight_decay and not decoupled:
+    parts = [] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]
+    if weight_decay and not own:
         parts.append(optax.add_decayed_weights(weight_decay))
     return optax.chain(*parts, OPTIMIZERS[name](rate, **fields))
 
+
+_COMMON = ("learning_rate", "schedule", "warmup_steps", "power", "clip_norm", "weight_decay")
 
 OPTIMIZERS = {
     "adagrad": optax.adagrad,

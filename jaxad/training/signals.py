@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Iterator
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -22,8 +23,8 @@ class Stop:
         """True once SIGTERM, SIGINT or SIGUSR1 was received."""
         return self.signal is not None
 
-    def handle(self, number: int, _frame) -> None:
-        """The signal handler: async-signal-safe, as it sets a field or ends the process."""
+    def receive(self, number: int) -> None:
+        """Notes the first signal, and ends the process at the second."""
         if self.signal is not None:
             os._exit(128 + number)
         self.signal = signal.Signals(number)
@@ -31,11 +32,31 @@ class Stop:
 
 @contextlib.contextmanager
 def listening() -> Iterator[Stop]:
-    """Handles the signals inside the block, and restores the handlers that were there."""
+    """Handles the signals inside the block, and restores the handlers that were there.
+
+    A thread counts them: Python's own handlers wait until the main thread returns from a
+    compilation, and would take two signals for one.
+    """
     stop = Stop()
-    before = {number: signal.signal(number, stop.handle) for number in _SIGNALS}
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def count() -> None:
+        while numbers := os.read(reader, 16):
+            for number in numbers:
+                if number in _SIGNALS:
+                    stop.receive(number)
+
+    before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    thread = threading.Thread(target=count, daemon=True)
+    thread.start()
     try:
         yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup)
+        os.close(writer)
+        thread.join()
+        os.close(reader)

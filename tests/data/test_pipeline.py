@@ -198,6 +198,12 @@ def test_balanced_goes_through_the_smaller_class_again_and_again():
     assert len(set(map(tuple, smaller))) > 1  # In changing order.
 
 
+def test_balanced_shuffles_the_classes_apart():
+    """Of classes of one size, else the same records would meet in every epoch."""
+    order = np.array(positions(training(unbalanced(20, 20), 10, size=4, sampler="balanced")))
+    assert (order[0::2] != order[1::2] - 20).any()
+
+
 @pytest.mark.parametrize(
     "sampler, size, expected", [("shuffle", 8, 2), ("shuffle", 13, 1), ("balanced", 8, 3)]
 )

@@ -265,9 +265,9 @@ def test_mean_keeps_its_type_and_the_other_stats():
 
 
 def test_values_of_bfloat16_are_summed_in_float32():
-    """In bfloat16 the sum would stay at 4096, as 4096 + 8 is 4096 there."""
+    """257 rows per device, and bfloat16 knows no 257; then 4096 + 8, which is 4096 there."""
     ones = lambda rows: {"x": jnp.ones((rows, 3), jnp.bfloat16), "valid": np.ones(rows, bool)}  # noqa: E731
-    stats = fitted([ones(4096)] + 64 * [ones(8)], dtype=jnp.bfloat16)
+    stats = fitted([ones(8 * 257), ones(4096 - 8 * 257)] + 64 * [ones(8)])
     np.testing.assert_array_equal(stats["mean"], np.ones(3))
 
 

@@ -157,6 +157,72 @@ def test_nothing_is_traced_again_after_the_first_step(name, spmd, tmp_path, monk
     assert max(traces.values()) == 1, traces
 
 
+def test_checkpoints_fall_on_epochs_that_begin_with_a_fit(tmp_path):
+    with toy_methods.config("expectation", steps=9).unlocked() as config:
+        config.checkpoint.every_steps, config.eval.every_steps = 3, None  # An epoch has 3 steps.
+    toy_runs.run(config.lock(), tmp_path)
+    leaves, folder = toy_runs.newest_leaves(tmp_path), tmp_path / "checkpoints" / "train"
+    # Each epoch is 3 batches of its fit, then 3 steps.
+    assert sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) == [6, 12, 18]
+    assert leaves["train/state.step"] == 9
+
+
+def test_fit_continued_on_other_devices_starts_again(tmp_path, monkeypatch, caplog):
+    with toy_methods.config("fit_only").unlocked() as config:
+        config.eval.batch_size = 12
+    polls = iter([False, True])
+    with monkeypatch.context() as patched:
+        patched.setattr(signals.Stop, "requested", lambda self: next(polls))
+        with pytest.raises(signals.StopRequested):
+            toy_runs.run(config.lock(), tmp_path, devices=jax.devices())
+    toy_runs.run(config, tmp_path, devices=jax.devices()[:1])
+    assert "starts again" in caplog.text
+    values = toy_methods.splits()["train"].read.values
+    mean = toy_runs.newest_leaves(tmp_path)["train/state.stats.mean"]
+    np.testing.assert_allclose(mean, values.mean(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name, change, message",
+    [
+        ("fit_only", {}, "stage train has no steps"),
+        ("regression", {"drop": "validation"}, "no validation split"),
+    ],
+)
+def test_best_that_cannot_be_is_refused_before_training(
+    name, change, message, tmp_path, monkeypatch
+):
+    splits = {k: v for k, v in toy_methods.splits().items() if k != change.get("drop")}
+    toy_runs.patch(monkeypatch, splits)
+    with pytest.raises(InputError, match=message):
+        toy_runs.run(toy_methods.config(name), tmp_path / "run", which="best")
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_best_metric_is_an_error_at_the_first_evaluation(tmp_path):
+    with toy_methods.config("regression").unlocked() as config:
+        config.eval.checkpoint, config.eval.best_metric = "best", "image_acu"
+    with pytest.raises(InputError, match=r"'image_acu' is not measured.*'image_auc'"):
+        toy_runs.run(config.lock(), tmp_path)
+
+
+def test_finished_run_scored_with_another_checkpoint_is_scored_again(tmp_path):
+    config = toy_methods.config("regression")
+    toy_runs.run(config, tmp_path)
+    toy_runs.run(config, tmp_path, which="best")
+    rows = [row for row in toy_runs.rows(tmp_path) if row["split"] == "test"]
+    assert [row["checkpoint"] for row in rows] == ["best"]
+
+
+def test_harmless_fields_may_change_between_runs(tmp_path):
+    config = toy_methods.config("regression")
+    toy_runs.run(config, tmp_path)
+    with config.unlocked():
+        config.data.threads, config.checkpoint.keep = 2, 5
+    toy_runs.run(config.lock(), tmp_path, mode="eval")
+    assert json.loads((tmp_path / "config.json").read_text())["data"]["threads"] == 2
+
+
 def test_states_are_equal_on_all_devices(tmp_path, monkeypatch):
     seen = []
     run = loop.run
@@ -323,7 +389,7 @@ def test_changed_data_is_refused(tmp_path, monkeypatch):
     toy_runs.run(config, tmp_path)
     (tmp_path / "report" / "index.html").unlink()
     toy_runs.patch(monkeypatch, {**toy_methods.splits(), "train": toy_methods.split(24, 0)})
-    with pytest.raises(InputError, match=r"training data.*records: 22 -> 24"):
+    with pytest.raises(InputError, match=r"data are not those.*train.records: 22 -> 24"):
         toy_runs.run(config, tmp_path)
 
 
