@@ -76,7 +76,7 @@ def measure(config) -> None:
     import jax
 
     from jaxad.data import pipeline, sources
-    from jaxad.training import experiment, spmd
+    from jaxad.training import planning, spmd
 
     options = dict(config.data.source.to_dict())
     start = time.perf_counter()
@@ -87,7 +87,7 @@ def measure(config) -> None:
     mapper = spmd.Mapper(config.spmd)
     step = None
     if _STEPS.value:
-        method = experiment.build(config, dict.fromkeys(config.stages, 1000))
+        method = planning.build(config, dict.fromkeys(config.stages, 1000))
         stage, sample = method.stages[name], pipeline.example(train)
         state = mapper.replicate(jax.jit(stage.init)(jax.random.key(0), sample, {}))
         update, key = mapper.update(stage.update), mapper.replicate(jax.random.key(1))

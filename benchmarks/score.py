@@ -23,11 +23,11 @@ def benchmark() -> None:
     import jax
 
     from benchmarks import machine
-    from jaxad.training import experiment, spmd
+    from jaxad.training import planning, spmd
 
     config = flags.FLAGS.config
     mapper = spmd.Mapper(config.spmd)
-    method = experiment.build(config, dict.fromkeys(config.stages, 1000))
+    method = planning.build(config, dict.fromkeys(config.stages, 1000))
     shapes = profile.record_shapes(config)
     peak, bandwidth = machine.matmul_peak(config.dtype), machine.memory_bandwidth()
     states: dict = {}

@@ -27,13 +27,13 @@ def benchmark() -> None:
     import jax
 
     from benchmarks import machine
-    from jaxad.training import experiment, spmd
+    from jaxad.training import planning, spmd
 
     config, name = flags.FLAGS.config, _STAGE.value
     if name not in config.stages:
         raise InputError(f"--stage={name!r}; expected one of {list(config.stages)}.")
     mapper = spmd.Mapper(config.spmd)
-    method = experiment.build(config, dict.fromkeys(config.stages, 1000))
+    method = planning.build(config, dict.fromkeys(config.stages, 1000))
     stage, shapes = method.stages[name], profile.record_shapes(config)
     peak, bandwidth = machine.matmul_peak(config.dtype), machine.memory_bandwidth()
     rows = []

@@ -55,10 +55,7 @@ def original() -> ml_collections.ConfigDict:
     config.stages.train = configs.stage(
         batch_size=60, steps=20_000, sampler="balanced", optimizer=optimizer
     )
-    config.eval.every_epochs = None
-    config.eval.every_steps = 1000
-    config.checkpoint.every_epochs = None
-    config.checkpoint.every_steps = 500
+    configs.override(config, {"eval.every_steps": 1000, "checkpoint.every_steps": 500})
     return config
 
 
@@ -66,12 +63,8 @@ def digits() -> ml_collections.ConfigDict:
     config = retrained(datasets.digit_reels())
     config.method.hidden = (64, 16)
     config.stages.train.batch_size = 32
-    config.stages.train.epochs = None
-    config.stages.train.steps = 1000
-    config.eval.every_epochs = None
-    config.eval.every_steps = 250
-    config.checkpoint.every_epochs = None
-    config.checkpoint.every_steps = 250
+    steps = {"stages.train.steps": 1000, "eval.every_steps": 250, "checkpoint.every_steps": 250}
+    configs.override(config, steps)
     return config
 
 

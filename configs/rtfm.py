@@ -70,12 +70,8 @@ def released(source: dict) -> ml_collections.ConfigDict:
         sparsity_weight=8e-3,
     )
     config.stages.train.optimizer.weight_decay = 5e-3
-    config.stages.train.epochs = None
-    config.stages.train.steps = 15_000
-    config.eval.every_epochs = None
-    config.eval.every_steps = 500
-    config.checkpoint.every_epochs = None
-    config.checkpoint.every_steps = 250
+    steps = {"stages.train.steps": 15_000, "eval.every_steps": 500, "checkpoint.every_steps": 250}
+    configs.override(config, steps)
     return config
 
 
@@ -93,12 +89,8 @@ def digits() -> ml_collections.ConfigDict:
     config.method.classifier_dropout = 0.2
     config.stages.train.optimizer.weight_decay = 5e-3
     config.stages.train.batch_size = 32
-    config.stages.train.epochs = None
-    config.stages.train.steps = 1000
-    config.eval.every_epochs = None
-    config.eval.every_steps = 250
-    config.checkpoint.every_epochs = None
-    config.checkpoint.every_steps = 250
+    steps = {"stages.train.steps": 1000, "eval.every_steps": 250, "checkpoint.every_steps": 250}
+    configs.override(config, steps)
     return config
 
 
@@ -115,11 +107,8 @@ def digits_released() -> ml_collections.ConfigDict:
 def ucsd_ped2(build) -> ml_collections.ConfigDict:
     config = build(datasets.ucsd_ped2())
     # Fifty epochs of ten videos would be fifty steps; the document gives no length for this set.
-    config.stages.train.epochs = None
-    config.stages.train.steps = 1000
-    config.eval.every_epochs = None
-    config.checkpoint.every_epochs = None
-    config.checkpoint.every_steps = 250
+    configs.override(config, {"stages.train.steps": 1000, "checkpoint.every_steps": 250})
+    config.eval.every_epochs = None  # Nothing is held out.
     return config
 
 

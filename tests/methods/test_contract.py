@@ -14,7 +14,7 @@ import pytest
 from jaxad import config as configs
 from jaxad import methods
 from jaxad.data import pipeline, sources
-from jaxad.training import experiment, spmd
+from jaxad.training import planning, spmd
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LEARNING = [name for name in methods.names() if name != "feature_norm"]
@@ -40,7 +40,7 @@ def splits(name):
 
 
 def first_state(config, stage="train", seed=0):
-    method = experiment.build(config, dict.fromkeys(config.stages, 10))
+    method = planning.build(config, dict.fromkeys(config.stages, 10))
     sample = pipeline.example(splits(config.method.name)["train"])
     return method, jax.jit(method.stages[stage].init)(jax.random.key(seed), sample, {})
 
@@ -92,7 +92,7 @@ def test_every_preset_builds(name):
     assert next(iter(module.PRESETS)) == "digits"
     for preset in module.PRESETS:
         config = module.get_config(preset)
-        method = experiment.build(config, dict.fromkeys(config.stages, 10))
+        method = planning.build(config, dict.fromkeys(config.stages, 10))
         assert list(method.stages) == list(config.stages)
 
 

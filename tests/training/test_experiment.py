@@ -10,7 +10,7 @@ import toy_runs
 
 from jaxad.errors import CheckpointError, DivergedError, InputError
 from jaxad.methods import base
-from jaxad.training import experiment, loop, signals
+from jaxad.training import loop, planning, signals
 
 ALL = sorted(toy_methods.METHODS)
 
@@ -256,7 +256,7 @@ def test_metrics_lines_are_complete_and_in_order(tmp_path):
 def test_finished_run_only_reports(tmp_path, monkeypatch):
     config = toy_methods.config("regression")
     first = toy_runs.run(config, tmp_path)
-    monkeypatch.setattr(experiment, "plan", None)
+    monkeypatch.setattr(planning, "plan", None)
     assert toy_runs.run(config, tmp_path) == first
 
 
