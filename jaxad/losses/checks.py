@@ -13,8 +13,6 @@ import jax.numpy as jnp
 __all__ = [
     "broadcastable",
     "floating",
-    "in_range",
-    "integer",
     "positive_integer",
     "rank_equal",
     "shape_equal",
@@ -51,22 +49,9 @@ def floating(name: str, array: jax.Array) -> None:
         raise TypeError(f"{name}: expected a floating-point array, got {dtype}.")
 
 
-def integer(name: str, array: jax.Array) -> None:
-    """Raises a `TypeError` unless an array holds integers (booleans are none)."""
-    dtype = jnp.result_type(array)
-    if not jnp.issubdtype(dtype, jnp.integer):
-        raise TypeError(f"{name}: expected an integer array, got {dtype}.")
-
-
 def positive_integer(name: str, value: int) -> None:
     """Raises a `TypeError` for anything but a Python integer, a `ValueError` for one below 1."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name}: expected a Python integer, got {type(value).__name__}.")
     if value < 1:
         raise ValueError(f"{name}: expected an integer of at least 1, got {value}.")
-
-
-def in_range(name: str, value: float, low: float, high: float) -> None:
-    """Raises a `ValueError` unless a Python number lies in `[low, high]`; arrays pass unseen."""
-    if isinstance(value, numbers.Real) and not low <= value <= high:
-        raise ValueError(f"{name}: expected a number in [{low}, {high}], got {value}.")

@@ -18,7 +18,14 @@ Axis = int | Sequence[int] | None
 
 
 def widen(values: jax.Array) -> jax.Array:
-    """The same values in float32, or in their own type where that is wider."""
+    """The same values in float32, or in their own type where that is wider.
+
+    Args:
+        values: Real numbers `[...]`.
+
+    Returns:
+        `[...]`, at least float32.
+    """
     values = jnp.asarray(values)
     return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
@@ -46,7 +53,17 @@ def total(
 def count(
     where: jax.Array, like: jax.Array, *, axis: Axis = None, axis_name: str | None = None
 ) -> jax.Array:
-    """Number of entries of `like` for which `where` holds, in the type that `total` sums in."""
+    """Number of entries for which `where` holds.
+
+    Args:
+        where: Booleans or zeros and ones that broadcast to `like`, else a `ValueError`.
+        like: The array `[...]` whose entries are meant.
+        axis: Axes to count over; all by default.
+        axis_name: Named axis of devices to count over as well.
+
+    Returns:
+        The counts, in the type that `total` sums in.
+    """
     mask = _mask(where, like).astype(widen(like).dtype)
     return _over_devices(jnp.sum(mask, axis=axis), axis_name)
 

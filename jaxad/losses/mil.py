@@ -92,7 +92,15 @@ def top_k_indices(
 
 
 def take_snippets(values: jax.Array, indices: jax.Array) -> jax.Array:
-    """Entries `values[..., indices]` per video: `[..., T]` and `[..., k]` give `[..., k]`."""
+    """What was chosen of each video; the gradient flows to the entries taken.
+
+    Args:
+        values: `[..., T]`.
+        indices: Of `top_k_indices`, `[..., k]`.
+
+    Returns:
+        Entries `[..., k]`.
+    """
     return jnp.take_along_axis(values, indices, axis=-1)
 
 
