@@ -37,8 +37,8 @@ def environment(devices=1, cache=True):
     }
 
 
-def start(*arguments, module="jaxad.main", devices=1, cache=True):
-    """Starts a command in the repository's root."""
+def start(*arguments, module="jaxad.main", devices=1, cache=True, session=False):
+    """Starts a command in the repository's root; with `session`, as head of a process group."""
     return subprocess.Popen(
         [sys.executable, "-m", module, *map(str, arguments)],
         cwd=ROOT,
@@ -47,6 +47,7 @@ def start(*arguments, module="jaxad.main", devices=1, cache=True):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=session,
     )
 
 

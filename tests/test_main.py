@@ -1,6 +1,7 @@
 """The command line: its errors, its exit statuses, and runs that are killed and continued."""
 
 import json
+import os
 import random
 import signal
 import time
@@ -113,6 +114,21 @@ def test_signal_saves_and_says_resumable(which, straight, tmp_path):
     assert f"Stopped and saved in {workdir}" in err
     assert "Traceback" not in err
     status, _, err = command_line.run(*arguments)
+    assert status == 0, err
+    same(workdir, reference)
+
+
+def test_interrupt_of_the_whole_process_group_spares_the_readers(straight, tmp_path):
+    """What Ctrl-C in a terminal does: reader processes get the signal too."""
+    reference, _ = straight
+    workdir = tmp_path / "run"
+    arguments = (CONFIG, *command_line.TINY, f"--workdir={workdir}")
+    process = command_line.start(*arguments, "--config.data.workers=1", session=True)
+    assert command_line.wait_for(lambda: lines(workdir) >= 1, process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 75, err
+    status, _, err = command_line.run(*arguments)  # With threads: the order is the same.
     assert status == 0, err
     same(workdir, reference)
 
