@@ -114,10 +114,10 @@ def deepmil_segment_of_row(length: int, segments: int = 32, *, tail: str = "last
 
 def _range_means(rows: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     """Means of rows bounds[i] … bounds[i + 1] - 1, row bounds[i] where that is none; float64."""
-    # An empty range yields the row at its start: reduceat does just that. Its last index sums to
-    # the end of the rows, so the last bound is needed only where it comes before the end.
-    indices = bounds if bounds[-1] < len(rows) else bounds[:-1]
-    sums = np.add.reduceat(rows, indices, axis=0, dtype=np.float64)[: len(bounds) - 1]
+    # A loop on purpose: one reduceat over all ranges takes six times as long (27 v 4 ms for a video
+    # of 240 ten-crop snippets), as it converts to float64 through a small buffer.
+    ranges = zip(bounds[:-1], np.maximum(bounds[1:], bounds[:-1] + 1), strict=True)
+    sums = np.stack([rows[start:end].sum(axis=0, dtype=np.float64) for start, end in ranges])
     counts = np.maximum(np.diff(bounds), 1)
     return sums / counts.reshape((-1,) + (1,) * (rows.ndim - 1))
 
