@@ -30,7 +30,7 @@ def defaults() -> ml_collections.ConfigDict:
     config.spmd = "shard_map"  # Or "pmap": the same update, mapped by the other transformation.
     config.dtype = "float32"  # Of model compute; "bfloat16" keeps parameters and losses in float32.
     config.data = dict(
-        threads=4,  # Reader threads; each prepares whole batches.
+        threads=2,  # Reader threads; each prepares whole batches.
         workers=0,  # Reader processes instead of threads, where decoding is heavy.
         prefetch=4,  # Batches prepared ahead; no more threads than this are put to work.
         on_error="raise",  # Or "skip": a corrupt training record becomes a masked row.
