@@ -203,7 +203,6 @@ class _Walk:
     def _train(self) -> None:
         """Steps up to the next evaluation, epoch fit or end."""
         schedule, position, context = self.stage.schedule, self.position, self.context
-        epoch_fits = any(fit.when == "epoch" for fit in self.stage.definition.fits)
         if self.batches is None:  # Else an evaluation or a fit came between: go on reading.
             self.batches = pipeline.training_batches(
                 self.stage.splits["train"],
@@ -232,17 +231,15 @@ class _Walk:
             if self.stage.evaluate is not None and _due(step, schedule.evaluate_every, last):
                 self._move(phase="evaluate")
                 self.save()
-            elif last:
-                self._move(phase="end")
-            elif epoch_fits and step % schedule.steps_per_epoch == 0:
-                self._move(phase="epoch")
+            else:
+                self._move(phase=self._phase_after(step))
             at_epoch = self.position.phase in ("train", "epoch")
             if at_epoch and _due(step, schedule.save_every, False):
                 self.save()
             self._stop_if_asked()
 
     def _evaluate(self) -> None:
-        schedule, step = self.stage.schedule, self.position.step
+        step = self.position.step
         try:
             metrics = self.stage.evaluate(self.state)
         except signals.StopRequested:
@@ -252,13 +249,15 @@ class _Walk:
         row = {"step": step, "stage": self.stage.name, "split": "validation"}
         self.context.history.append({**row, "checkpoint": self.position.batches, **metrics})
         self.context.progress.log(step, metrics, f"{self.stage.name}/validation")
-        epoch_fits = any(fit.when == "epoch" for fit in self.stage.definition.fits)
+        self._move(phase=self._phase_after(step))
+
+    def _phase_after(self, step: int) -> str:
+        """What follows a step, once its evaluation (if one is due) is done."""
+        schedule = self.stage.schedule
         if step == schedule.steps:
-            self._move(phase="end")
-        elif epoch_fits and step % schedule.steps_per_epoch == 0:
-            self._move(phase="epoch")
-        else:
-            self._move(phase="train")
+            return "end"
+        epoch_fits = any(fit.when == "epoch" for fit in self.stage.definition.fits)
+        return "epoch" if epoch_fits and step % schedule.steps_per_epoch == 0 else "train"
 
     def _fit(self, fit: base.Fit) -> None:
         """One pass over a split, from the batch where it stands."""
@@ -269,7 +268,7 @@ class _Walk:
                 f"{sorted(self.stage.splits)}."
             )
         split = self.stage.splits[fit.split]
-        size = max(context.fit_batch_size // mapper.size, 1) * mapper.size
+        size = context.fit_batch_size
         total = len(pipeline.plan(split, batch_size=size, devices=mapper.size))
         if fit not in self.passes:
             self.passes[fit] = jax.jit(fit.zero), mapper.add(fit.add), jax.jit(fit.finish)
