@@ -95,5 +95,7 @@ def batch_statistics(
     divisor = jnp.maximum(count, 1.0)
     inputs = jnp.where(where[..., None], inputs, 0.0)
     mean = total(inputs) / divisor
-    differences = jnp.where(where[..., None], inputs - mean, 0.0)
+    # Differences sum to zero, so that the mean in them has no slope: nothing to carry back.
+    centre = jax.lax.stop_gradient(mean)
+    differences = jnp.where(where[..., None], inputs - centre, 0.0)
     return mean, total(jnp.square(differences)) / divisor, count

@@ -44,9 +44,12 @@ def example_dropout(
     words = jax.vmap(
         lambda row: jax.random.bits(jax.random.fold_in(key, row), ((size + 1) // 2,), jnp.uint32)
     )(first + jnp.arange(rows))
+    threshold = round((1.0 - rate) * _LEVELS)
     # Halves laid side by side, not interleaved: the order is free, and this one needs no shuffling.
-    bits = jnp.concatenate([words & (_LEVELS - 1), words >> 16], axis=1)[:, :size]
-    keep = (bits < round((1.0 - rate) * _LEVELS)).reshape(inputs.shape)
+    halves = [words & (_LEVELS - 1) < threshold, words >> 16 < threshold]
+    keep = jnp.concatenate(halves, axis=1)[:, :size].reshape(inputs.shape)
+    # Held as booleans: else every reader, backwards too, derives them from the words again.
+    keep = jax.lax.optimization_barrier(keep)
     return jnp.where(keep, inputs / (1.0 - rate), 0.0).astype(inputs.dtype)
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxad.models.batch_norm import BatchNorm
 from jaxad.models.example_dropout import ExampleDropout
-from jaxad.models.temporal_convolution import TemporalConvolution
+from jaxad.models.temporal_convolution import TemporalConvolution, dot_general_of_rows
 
 FORMS = ("paper", "released")
 ATTENTION_SCALES = ("length", "none")
@@ -66,7 +66,13 @@ class TemporalSelfAttention(nn.Module):
         width = features // 2 if self.form == "released" else features
 
         def dense(name):
-            return nn.Dense(width, kernel_init=_GLOROT, dtype=self.dtype, name=name)(inputs)
+            return nn.Dense(
+                width,
+                kernel_init=_GLOROT,
+                dot_general=dot_general_of_rows,
+                dtype=self.dtype,
+                name=name,
+            )(inputs)
 
         query, key, value = dense("query"), dense("key"), dense("value")
         # Biases make padding non-zero; both factors of the sum over snippets must be zero there.
@@ -76,7 +82,13 @@ class TemporalSelfAttention(nn.Module):
             length = jnp.maximum(jnp.sum(where, axis=-1, dtype=jnp.float32), 1.0)
             key = (key / length[..., None, None]).astype(self.dtype)
         attended = attend(query, key, value)
-        output = nn.Dense(features, kernel_init=_GLOROT, dtype=self.dtype, name="output")
+        output = nn.Dense(
+            features,
+            kernel_init=_GLOROT,
+            dot_general=dot_general_of_rows,
+            dtype=self.dtype,
+            name="output",
+        )
         norm = BatchNorm(
             scale_init=nn.initializers.zeros_init(),
             axis_name=self.axis_name,
@@ -194,7 +206,13 @@ class SnippetClassifier(nn.Module):
         """Maps `[B, ..., D]` to logits `[B, ...]`, at least float32."""
         x = features.astype(self.dtype)
         for i, width in enumerate(self.hidden, start=1):
-            x = nn.Dense(width, kernel_init=_GLOROT, dtype=self.dtype, name=f"dense{i}")(x)
+            x = nn.Dense(
+                width,
+                kernel_init=_GLOROT,
+                dot_general=dot_general_of_rows,
+                dtype=self.dtype,
+                name=f"dense{i}",
+            )(x)
             x = ExampleDropout(self.dropout, self.axis_name)(nn.relu(x), train=train)
         logits = nn.Dense(1, kernel_init=_GLOROT, dtype=self.dtype, name="logit")(x)[..., 0]
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))

@@ -69,17 +69,48 @@ class TemporalConvolution(nn.Module):
         return outputs
 
 
+def dot_general_of_rows(
+    lhs: jax.Array,
+    rhs: jax.Array,
+    dimension_numbers: jax.lax.DotDimensionNumbers | None = None,
+    precision: jax.lax.PrecisionLike = None,
+    **options,
+) -> jax.Array:
+    """lhs @ rhs, with all leading axes of `lhs` laid flat first; fits `nn.Dense(dot_general=...)`.
+
+    The gradient of `rhs` is then a product of two matrices as well. Contracted over several axes,
+    as in the derivative of `[..., C] @ [C, F]`, it is not (CPU, 2 cores, 20480 rows, 2048 x 1536:
+    280 GFLOP/s flat, 160 GFLOP/s otherwise).
+
+    Args:
+        lhs: `[..., C]`.
+        rhs: `[C, F]`.
+        dimension_numbers: Those of this product, else a `ValueError`; need not be given.
+        precision: See `jax.lax.dot_general`.
+        **options: See `jax.lax.dot_general`.
+
+    Returns:
+        `[..., F]`.
+    """
+    if dimension_numbers not in (None, (((lhs.ndim - 1,), (0,)), ((), ()))):
+        raise ValueError(f"dimension_numbers: expected those of lhs @ rhs, got {dimension_numbers}")
+    flat = lhs.reshape(-1, lhs.shape[-1])
+    product = jax.lax.dot_general(flat, rhs, (((1,), (0,)), ((), ())), precision, **options)
+    return product.reshape(*lhs.shape[:-1], rhs.shape[-1])
+
+
 def _shifted_outputs(inputs, kernel, offsets):
     taps, channels, features = kernel.shape
     columns = jnp.moveaxis(kernel, 0, 1).reshape(channels, taps * features)
-    products = jnp.split(inputs @ columns, taps, axis=-1)  # Every tap at every time.
+    # Every tap at every time.
+    products = jnp.split(dot_general_of_rows(inputs, columns), taps, axis=-1)
     return sum(map(_shift, products, offsets))
 
 
 def _shifted_inputs(inputs, kernel, offsets):
     taps, channels, features = kernel.shape
     shifted = jnp.concatenate([_shift(inputs, offset) for offset in offsets], axis=-1)
-    return shifted @ kernel.reshape(taps * channels, features)
+    return dot_general_of_rows(shifted, kernel.reshape(taps * channels, features))
 
 
 def _shift(values, offset):
