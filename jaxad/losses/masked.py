@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxad.losses import checks
+from jaxad.losses import checks, devices
 
 __all__ = ["count", "mean", "norm", "total", "widen"]
 
@@ -47,7 +47,7 @@ def total(
     values = jnp.asarray(values)
     checks.floating("values", values)
     selected = jnp.where(_mask(where, values), widen(values), 0.0)
-    return _over_devices(jnp.sum(selected, axis=axis), axis_name)
+    return devices.total(jnp.sum(selected, axis=axis), axis_name)
 
 
 def count(
@@ -65,7 +65,7 @@ def count(
         The counts, in the type that `total` sums in.
     """
     mask = _mask(where, like).astype(widen(like).dtype)
-    return _over_devices(jnp.sum(mask, axis=axis), axis_name)
+    return devices.total(jnp.sum(mask, axis=axis), axis_name)
 
 
 def mean(
@@ -106,7 +106,7 @@ def norm(
     checks.floating("values", values)
     # Selected before squared: the slope of a square, 2 x, would bring back a NaN outside the mask.
     selected = jnp.where(_mask(where, values), widen(values), 0.0)
-    squares = _over_devices(jnp.sum(jnp.square(selected), axis=axis), axis_name)
+    squares = devices.total(jnp.sum(jnp.square(selected), axis=axis), axis_name)
     # The inner select keeps the infinite slope of the root at 0 out of the backward pass.
     return jnp.where(squares > 0.0, jnp.sqrt(jnp.where(squares > 0.0, squares, 1.0)), 0.0)
 
@@ -116,7 +116,3 @@ def _mask(where: jax.Array, like: jax.Array) -> jax.Array:
     checks.broadcastable("where", where.shape, jnp.shape(like))
     missing = (1,) * (jnp.ndim(like) - where.ndim)
     return jnp.broadcast_to(where.astype(bool).reshape(missing + where.shape), jnp.shape(like))
-
-
-def _over_devices(sums: jax.Array, axis_name: str | None) -> jax.Array:
-    return sums if axis_name is None else jax.lax.psum(sums, axis_name)

@@ -21,7 +21,7 @@ Surveillance Videos, https://arxiv.org/abs/1801.04264, and its code
 import jax
 import jax.numpy as jnp
 
-from jaxad.losses import checks, masked
+from jaxad.losses import checks, devices, masked
 
 __all__ = [
     "bag_bce",
@@ -193,10 +193,10 @@ def magnitude_released(
     checks.shape_equal("where", where.shape, (rows, chosen))
     where = where & jnp.asarray(valid).astype(bool)[:, None]
     v = feature_magnitude(masked.mean(features, where[:, None, :, None], axis=2))  # [B, N]
-    v, labels, valid = _gather((v, labels, valid), axis_name)
+    v, labels, valid = devices.gather((v, labels, valid), axis_name)
     first, second, real = _index_pairs(labels, valid)
     each = jnp.square(jnp.abs(margin - v[first]) + v[second])
-    return _same_on_all(masked.mean(each, real[:, None]), axis_name)
+    return devices.same_on_all(masked.mean(each, real[:, None]), axis_name)
 
 
 def binary_cross_entropy(probabilities: jax.Array, labels: jax.Array) -> jax.Array:
@@ -303,10 +303,10 @@ def smoothness_released(
         Scalar, before the released weight of 8e-4.
     """
     mask = _anomalous_snippets(scores, labels, valid, where)
-    scores, mask = _gather((scores, mask), axis_name)
+    scores, mask = devices.gather((scores, mask), axis_name)
     scores, mask = scores.reshape(-1), mask.reshape(-1)
     joined = jnp.argsort(~mask, stable=True)  # Selected snippets first, in their order.
-    return _same_on_all(_squared_steps(scores[joined], mask[joined]), axis_name)
+    return devices.same_on_all(_squared_steps(scores[joined], mask[joined]), axis_name)
 
 
 def sparsity_released(
@@ -383,10 +383,10 @@ def ranking_hinge_index_pairs(
         Scalar; videos without partner are left out.
     """
     _check_bags("scores", scores, labels, valid)
-    scores, labels, valid = _gather((masked.widen(scores), labels, valid), axis_name)
+    scores, labels, valid = devices.gather((masked.widen(scores), labels, valid), axis_name)
     first, second, real = _index_pairs(labels, valid)
     each = jax.nn.relu(margin - (scores[first] - scores[second]))
-    return _same_on_all(masked.mean(each, real), axis_name)
+    return devices.same_on_all(masked.mean(each, real), axis_name)
 
 
 def ranking_hinge_released(
@@ -419,7 +419,7 @@ def _all_pairs_hinge(name, values, labels, valid, margin, axis_name):
     values = masked.widen(values)
     anomalous, normal = _halves(labels, valid)
     # Each device holds the rows of its own anomalous videos against the normal ones of all devices.
-    others, normal = _gather((values, normal), axis_name)
+    others, normal = devices.gather((values, normal), axis_name)
     each = jax.nn.relu(margin - separability(values, others))  # [B, B of all devices]
     return masked.mean(each, anomalous[:, None] & normal[None, :], axis_name=axis_name)
 
@@ -447,19 +447,6 @@ def _log(p):
     # A subnormal p counts as 0: its slope 1 / p would overflow.
     safe = p >= jnp.finfo(p.dtype).tiny
     return jnp.where(safe, jnp.log(jnp.where(safe, p, 1.0)), _LOWEST_LOG)
-
-
-def _gather(arrays, axis_name):
-    """The rows of all devices, in the order of the global batch."""
-    if axis_name is None:
-        return arrays
-    return jax.lax.all_gather(arrays, axis_name, tiled=True)
-
-
-def _same_on_all(value, axis_name):
-    # All devices hold the same value already. The mean says so to `shard_map`, and it shares the
-    # gradient among them, as the sum does in losses that end in one.
-    return value if axis_name is None else jax.lax.pmean(value, axis_name)
 
 
 def _snippets(scores, where):

@@ -1,0 +1,33 @@
+"""Rows of `jaxad.losses.masked`."""
+
+import numpy as np
+from tables.row import Row
+
+from jaxad.losses import masked
+
+VALUES = np.random.default_rng(0).normal(size=(8, 5))
+WHERE = np.random.default_rng(1).random((8, 5)) < 0.6
+FINITE = [{"where": np.zeros((8, 5), bool)}, {"values": np.zeros((8, 5))}]
+ERRORS = [
+    ({"where": np.ones((8, 4), bool)}, ValueError, r"where.*\(8, 5\).*\(8, 4\)"),
+    ({"values": np.ones((8, 5), int)}, TypeError, "values: expected a floating-point"),
+]
+
+
+def reduction(function, **options):
+    return Row(
+        function,
+        {"values": VALUES, "where": WHERE},
+        rows=("values", "where"),
+        differentiable=("values",),
+        bad=FINITE,
+        errors=ERRORS,
+        **options,
+    )
+
+
+ROWS = [
+    reduction(masked.total, coupled=True, outputs="same"),
+    reduction(masked.mean, coupled=True, outputs="same"),
+    reduction(masked.norm, coupled=True, outputs="same"),
+]
