@@ -1,9 +1,9 @@
 """Rows of `jaxad.losses.masked`."""
 
 import numpy as np
-from tables.row import Row
 
 from jaxad.losses import masked
+from tables.row import Row
 
 VALUES = np.random.default_rng(0).normal(size=(8, 5))
 WHERE = np.random.default_rng(1).random((8, 5)) < 0.6
