@@ -160,17 +160,25 @@ COLUMNS = (
 )
 
 
-def show(rows: list[dict[str, Any]], about: dict[str, Any]) -> None:
-    """A table, then one JSON line per row."""
-    cells = [[title for title, _, _ in COLUMNS]]
+def show(rows: list[dict[str, Any]], about: dict[str, Any], columns=COLUMNS) -> None:
+    """A table, then one JSON line per row.
+
+    Args:
+        rows: What was measured.
+        about: What holds for all rows.
+        columns: Title, key, and a format or a divisor.
+    """
+    cells = [[title for title, _, _ in columns]]
     for row in rows:
         cells.append(
             [
-                form.format(row[key]) if isinstance(form, str) else f"{row[key] / form:.1f}"
-                for _, key, form in COLUMNS
+                "-" if row[key] is None
+                else form.format(row[key]) if isinstance(form, str)
+                else f"{row[key] / form:.1f}"
+                for _, key, form in columns
             ]
         )
-    widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     print(" ".join(f"{key}={value}" for key, value in about.items()))
     for line in cells:
         print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))

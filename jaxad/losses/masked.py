@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxad.losses import checks, devices
 
-__all__ = ["count", "mean", "norm", "total", "widen"]
+__all__ = ["count", "mean", "norm", "total", "unit", "widen"]
 
 Axis = int | Sequence[int] | None
 
@@ -109,6 +109,26 @@ def norm(
     squares = devices.total(jnp.sum(jnp.square(selected), axis=axis), axis_name)
     # The inner select keeps the infinite slope of the root at 0 out of the backward pass.
     return jnp.where(squares > 0.0, jnp.sqrt(jnp.where(squares > 0.0, squares, 1.0)), 0.0)
+
+
+def unit(values: jax.Array, *, axis: int = -1) -> jax.Array:
+    """Vectors divided by their Euclidean norm; a zero vector stays zero, with zero gradient.
+
+    Args:
+        values: Floats `[..., D]`, else a `TypeError`.
+        axis: The axis of a vector's entries.
+
+    Returns:
+        `[..., D]` of length 1, at least float32; 0 for vectors without an entry beyond 1e-12, whose
+        gradient would be as large as they are small. No length overflows.
+    """
+    checks.floating("values", values)
+    values = widen(values)
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(values), axis=axis, keepdims=True))
+    zero = largest < 1e-12
+    scaled = values / jnp.where(zero, 1.0, largest)  # The direction does not depend on the scale.
+    squares = jnp.sum(jnp.square(scaled), axis=axis, keepdims=True)
+    return jnp.where(zero, 0.0, scaled * jax.lax.rsqrt(jnp.where(zero, 1.0, squares)))
 
 
 def _mask(where: jax.Array, like: jax.Array) -> jax.Array:

@@ -12,11 +12,16 @@ Conventions of this file:
   gradient.
 - 16-bit inputs are widened: losses are float32 or wider.
 
+Penalties on the course of the scores over time are in `temporal_penalties`, the choice of hard and
+easy snippets in `snippet_mining`.
+
 Sources: "document" is the thesis whose chapter 8 describes RTFM; "released" is the code published
 with it (github.com/tianyu0207/RTFM); "[211]" is Sultani et al., Real-world Anomaly Detection in
 Surveillance Videos, https://arxiv.org/abs/1801.04264, and its code
 (github.com/WaqasSultani/AnomalyDetectionCVPR2018).
 """
+
+import math
 
 import jax
 import jax.numpy as jnp
@@ -33,16 +38,13 @@ __all__ = [
     "ranking_hinge_index_pairs",
     "ranking_hinge_released",
     "separability",
-    "smoothness",
-    "smoothness_released",
     "snippet_bce",
-    "sparsity",
-    "sparsity_released",
     "take_snippets",
     "top_k_indices",
     "top_k_mean",
 ]
 
+_HAIR = 1e-6  # 0.29 of 100 is 29, though the floats multiply to less.
 _LOWEST_LOG = -100.0  # Of a probability of 0, as in the released code: the loss stays finite.
 
 
@@ -59,7 +61,7 @@ def feature_magnitude(features: jax.Array) -> jax.Array:
 
 
 def top_k_indices(
-    values: jax.Array, k: int, where: jax.Array | None = None
+    values: jax.Array, k: int | float, where: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
     """The k largest values along the last axis, in falling order; of equal ones the first.
 
@@ -67,28 +69,33 @@ def top_k_indices(
 
     Args:
         values: Floats `[..., T]`, else a `TypeError`.
-        k: At least 1, else a `ValueError`; more than T chooses all T.
+        k: An integer of at least 1, else a `ValueError`; more than T chooses all T. Or a fraction
+            below 1 of the real entries of each row, rounded down, but at least one of them.
         where: Real entries; broadcasts to `values`. The others are chosen last.
 
     Returns:
         Indices `[..., min(k, T)]`, int32, and whether each is of a real entry, booleans of that
-        shape.
+        shape. For a fraction k, as many as of T entries; those beyond a row's own k are not real.
     """
     values = jnp.asarray(values)
     checks.floating("values", values)
-    checks.positive_integer("k", k)
+    most = _most(k, values.shape[-1])
     values = jax.lax.stop_gradient(values)
     # XLA puts -0 below +0, which would break the tie of two zeros by their signs.
     values = jnp.where(values == 0, jnp.zeros_like(values), values)
     if where is None:
-        _, indices = jax.lax.top_k(values, min(k, values.shape[-1]))
+        _, indices = jax.lax.top_k(values, most)
         return indices, jnp.ones(indices.shape, bool)
     checks.broadcastable("where", jnp.shape(where), values.shape)
     where = jnp.broadcast_to(jnp.asarray(where).astype(bool), values.shape)
     # A real entry of -inf must still come before any masked one.
     values = jnp.where(where, jnp.maximum(values, jnp.finfo(values.dtype).min), -jnp.inf)
-    _, indices = jax.lax.top_k(values, min(k, values.shape[-1]))
-    return indices, jnp.take_along_axis(where, indices, axis=-1)
+    _, indices = jax.lax.top_k(values, most)
+    real = jnp.take_along_axis(where, indices, axis=-1)
+    if isinstance(k, float):
+        own = _part(k, jnp.sum(where, axis=-1, keepdims=True))
+        real &= jnp.arange(most) < own
+    return indices, real
 
 
 def take_snippets(values: jax.Array, indices: jax.Array) -> jax.Array:
@@ -104,12 +111,12 @@ def take_snippets(values: jax.Array, indices: jax.Array) -> jax.Array:
     return jnp.take_along_axis(values, indices, axis=-1)
 
 
-def top_k_mean(values: jax.Array, k: int, where: jax.Array | None = None) -> jax.Array:
+def top_k_mean(values: jax.Array, k: int | float, where: jax.Array | None = None) -> jax.Array:
     """Mean of the k largest values along the last axis (document, eq. 8.2, given magnitudes).
 
     Args:
         values: Floats `[..., T]`.
-        k: At least 1, else a `ValueError`; the mean is over min(k, number of real entries).
+        k: See `top_k_indices`; the mean is over min(k, number of real entries).
         where: Real entries; broadcasts to `values`.
 
     Returns:
@@ -252,87 +259,6 @@ def bag_bce(scores: jax.Array, labels: jax.Array, where: jax.Array | None = None
     return jnp.where(jnp.any(where, axis=-1), each, 0.0)
 
 
-def smoothness(scores: jax.Array, where: jax.Array | None = None) -> jax.Array:
-    """Sum of squared differences of neighbouring scores of a video (document, section 8.3.4).
-
-    Args:
-        scores: `[..., T]`.
-        where: Real snippets; broadcasts to `scores`. A difference needs both its ends.
-
-    Returns:
-        Loss per video `[...]`.
-    """
-    return _squared_steps(scores, _snippets(scores, where))
-
-
-def sparsity(scores: jax.Array, where: jax.Array | None = None) -> jax.Array:
-    """Sum of absolute scores of a video (document, section 8.3.4).
-
-    Args:
-        scores: `[..., T]`.
-        where: Real snippets; broadcasts to `scores`.
-
-    Returns:
-        Loss per video `[...]`.
-    """
-    where = _snippets(scores, where)
-    return masked.total(jnp.abs(jnp.where(where, scores, 0.0)), where, axis=-1)
-
-
-def smoothness_released(
-    scores: jax.Array,
-    labels: jax.Array,
-    valid: jax.Array,
-    where: jax.Array | None = None,
-    *,
-    axis_name: str | None = None,
-) -> jax.Array:
-    """Sum of squared differences along the anomalous videos laid end to end; released code.
-
-    The last snippet of a video is a neighbour of the first of the next anomalous one. The sum is
-    not divided by the number of videos.
-
-    Args:
-        scores: `[B, T]`.
-        labels: `[B]`, else a `ValueError`.
-        valid: `[B]`, else a `ValueError`.
-        where: Real snippets `[B, T]`; the others are cut out before the videos are joined.
-        axis_name: Named axis of devices, see the top of the file.
-
-    Returns:
-        Scalar, before the released weight of 8e-4.
-    """
-    mask = _anomalous_snippets(scores, labels, valid, where)
-    scores, mask = devices.gather((scores, mask), axis_name)
-    scores, mask = scores.reshape(-1), mask.reshape(-1)
-    joined = jnp.argsort(~mask, stable=True)  # Selected snippets first, in their order.
-    return devices.same_on_all(_squared_steps(scores[joined], mask[joined]), axis_name)
-
-
-def sparsity_released(
-    scores: jax.Array,
-    labels: jax.Array,
-    valid: jax.Array,
-    where: jax.Array | None = None,
-    *,
-    axis_name: str | None = None,
-) -> jax.Array:
-    """Euclidean norm of all scores of all anomalous videos together; released code.
-
-    Args:
-        scores: `[B, T]`.
-        labels: `[B]`, else a `ValueError`.
-        valid: `[B]`, else a `ValueError`.
-        where: Real snippets `[B, T]`.
-        axis_name: Named axis of devices, see the top of the file.
-
-    Returns:
-        Scalar, before the released weight of 8e-3; its gradient is zero where all scores are.
-    """
-    mask = _anomalous_snippets(scores, labels, valid, where)
-    return masked.norm(scores, mask, axis_name=axis_name)
-
-
 def ranking_hinge_all_pairs(
     scores: jax.Array,
     labels: jax.Array,
@@ -414,6 +340,20 @@ def ranking_hinge_released(
     return masked.count(anomalous, scores, axis_name=axis_name) * mean
 
 
+def _most(k, length):
+    """How many entries of a row of `length` can be chosen."""
+    if isinstance(k, float) and 0.0 < k < 1.0:
+        return max(math.floor(k * length + _HAIR), 1)
+    if isinstance(k, float):
+        raise TypeError(f"k: expected a Python integer or a fraction between 0 and 1, got {k}.")
+    checks.positive_integer("k", k)
+    return min(k, length)
+
+
+def _part(fraction, count):
+    return jnp.maximum(jnp.floor(fraction * count + _HAIR), 1.0).astype(jnp.int32)
+
+
 def _all_pairs_hinge(name, values, labels, valid, margin, axis_name):
     _check_bags(name, values, labels, valid)
     values = masked.widen(values)
@@ -437,12 +377,6 @@ def _index_pairs(labels, valid):
     return jnp.argsort(~anomalous, stable=True), jnp.argsort(~normal, stable=True), real
 
 
-def _squared_steps(scores, where):
-    scores = jnp.where(where, masked.widen(scores), 0.0)
-    steps = scores[..., 1:] - scores[..., :-1]
-    return masked.total(jnp.square(steps), where[..., 1:] & where[..., :-1], axis=-1)
-
-
 def _log(p):
     # A subnormal p counts as 0: its slope 1 / p would overflow.
     safe = p >= jnp.finfo(p.dtype).tiny
@@ -455,12 +389,6 @@ def _snippets(scores, where):
         return jnp.ones(scores.shape, bool)
     checks.broadcastable("where", jnp.shape(where), scores.shape)
     return jnp.broadcast_to(jnp.asarray(where).astype(bool), scores.shape)
-
-
-def _anomalous_snippets(scores, labels, valid, where):
-    checks.rank_equal("scores", jnp.shape(scores), "B T")
-    _check_rows(labels, valid, scores.shape[0])
-    return _snippets(scores, where) & _halves(labels, valid)[0][:, None]
 
 
 def _check_chosen(scores, labels, where):

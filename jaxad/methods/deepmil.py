@@ -15,7 +15,7 @@ import optax
 
 from jaxad import fields
 from jaxad.errors import InputError
-from jaxad.losses import masked, mil
+from jaxad.losses import masked, mil, temporal_penalties
 from jaxad.methods import base
 from jaxad.methods.rtfm import real_snippets
 from jaxad.models.deepmil import DeepMIL
@@ -84,7 +84,7 @@ def build(
         anomalous = valid & (label == 1)
         smooth, sparse = (
             over_videos(term(out["scores"], where), anomalous, axis_name=base.AXIS)
-            for term in (mil.smoothness, mil.sparsity)
+            for term in (temporal_penalties.smoothness, temporal_penalties.sparsity)
         )
         bags = mil.top_k_mean(out["scores"], k, where)
         terms = {

@@ -20,7 +20,7 @@ import optax
 from jaxad import fields
 from jaxad.convert import rtfm as published
 from jaxad.errors import InputError
-from jaxad.losses import masked, mil
+from jaxad.losses import masked, mil, temporal_penalties
 from jaxad.methods import base
 from jaxad.models import rtfm as networks
 from jaxad.models.example_dropout import example_dropout
@@ -238,11 +238,15 @@ def temporal_losses(
     """Smoothness and sparsity of the scores `[B, T]` of the anomalous videos, before weighing."""
     if form == "released":
         given = (scores, label, valid, where)
-        smooth = mil.smoothness_released(*given, axis_name=axis_name)
-        return smooth, mil.sparsity_released(*given, axis_name=axis_name)
+        smooth = temporal_penalties.smoothness_released(*given, axis_name=axis_name)
+        return smooth, temporal_penalties.sparsity_released(*given, axis_name=axis_name)
     anomalous = valid.astype(bool) & (label == 1)
-    smooth = masked.mean(mil.smoothness(scores, where), anomalous, axis_name=axis_name)
-    return smooth, masked.mean(mil.sparsity(scores, where), anomalous, axis_name=axis_name)
+    smooth = masked.mean(
+        temporal_penalties.smoothness(scores, where), anomalous, axis_name=axis_name
+    )
+    return smooth, masked.mean(
+        temporal_penalties.sparsity(scores, where), anomalous, axis_name=axis_name
+    )
 
 
 def ranking_loss(

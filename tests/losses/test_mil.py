@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jax.test_util import check_grads
 from layouts import AXIS, LAYOUTS, spread
 
-from jaxad.losses import masked, mil
+from jaxad.losses import masked, mil, temporal_penalties
 
 PRECISIONS = {  # Context, type, tolerance of float64 golden vectors.
     "float32": (contextlib.nullcontext, jnp.float32, 1e-5),
@@ -29,8 +29,8 @@ COUPLED_BAGS = {
     "released": jax.jit(mil.ranking_hinge_released),
 }
 COUPLED_SCORES = {
-    "smoothness": jax.jit(mil.smoothness_released),
-    "sparsity": jax.jit(mil.sparsity_released),
+    "smoothness": jax.jit(temporal_penalties.smoothness_released),
+    "sparsity": jax.jit(temporal_penalties.sparsity_released),
 }
 
 
@@ -284,7 +284,7 @@ def test_paper_score_losses_match_golden(precision):
             return masked.mean(each, True), each
 
         (value, each), gradient = value_and_grad(loss, has_aux=True)(scores)
-        smooth, sparse = mil.smoothness(scores), mil.sparsity(scores)
+        smooth, sparse = temporal_penalties.smoothness(scores), temporal_penalties.sparsity(scores)
 
     def both(name):
         return np.concatenate([golden[f"{name}_a"], golden[f"{name}_n"]])
@@ -303,12 +303,14 @@ def test_paper_score_losses_match_golden(precision):
 def test_per_video_regularisers_by_hand():
     scores = jnp.array([[0.1, 0.4, 0.2], [0.5, 0.5, 0.9]])
     where = jnp.array([[True, True, True], [True, False, True]])
-    np.testing.assert_allclose(mil.smoothness(scores), [0.09 + 0.04, 0.16], rtol=1e-5)
-    np.testing.assert_allclose(mil.smoothness(scores, where), [0.13, 0.0], rtol=1e-5)
-    np.testing.assert_allclose(mil.sparsity(scores, where), [0.7, 1.4], rtol=1e-6)
+    np.testing.assert_allclose(
+        temporal_penalties.smoothness(scores), [0.09 + 0.04, 0.16], rtol=1e-5
+    )
+    np.testing.assert_allclose(temporal_penalties.smoothness(scores, where), [0.13, 0.0], rtol=1e-5)
+    np.testing.assert_allclose(temporal_penalties.sparsity(scores, where), [0.7, 1.4], rtol=1e-6)
 
 
-@pytest.mark.parametrize("loss", [mil.smoothness, mil.sparsity])
+@pytest.mark.parametrize("loss", [temporal_penalties.smoothness, temporal_penalties.sparsity])
 def test_regulariser_of_padding_is_that_of_the_real_part(loss):
     scores = draw(2, 4)
     padded = jnp.concatenate([scores, jnp.full((2, 3), jnp.nan)], axis=1)
@@ -325,8 +327,8 @@ def test_released_regularisers_match_golden():
     scores = jnp.concatenate([draw(4, 32), anomalous])
     labels, valid = jnp.repeat(jnp.array([0, 1]), 4), jnp.ones(8)
     for loss, weight, name in (
-        (mil.smoothness_released, 8e-4, "smooth"),
-        (mil.sparsity_released, 8e-3, "sparsity"),
+        (temporal_penalties.smoothness_released, 8e-4, "smooth"),
+        (temporal_penalties.sparsity_released, 8e-3, "sparsity"),
     ):
         value, gradient = value_and_grad(lambda s, f=loss, w=weight: w * f(s, labels, valid))(
             scores
@@ -339,22 +341,24 @@ def test_released_regularisers_match_golden():
 def test_released_smoothness_joins_anomalous_videos_only():
     scores = jnp.array([[0.1, 0.3], [0.9, 0.9], [0.6, 0.7]])  # Joined: 0.1 0.3 0.6 0.7.
     labels, valid = jnp.array([1, 0, 1]), jnp.ones(3)
-    actual = mil.smoothness_released(scores, labels, valid)
+    actual = temporal_penalties.smoothness_released(scores, labels, valid)
     np.testing.assert_allclose(actual, 0.04 + 0.09 + 0.01, rtol=1e-5)
     where = jnp.array([[True, False], [True, True], [True, True]])  # Joined: 0.1 0.6 0.7.
-    actual = mil.smoothness_released(scores, labels, valid, where)
+    actual = temporal_penalties.smoothness_released(scores, labels, valid, where)
     np.testing.assert_allclose(actual, 0.25 + 0.01, rtol=1e-5)
 
 
 def test_constant_scores():
     scores, labels, valid = jnp.full((6, 32), 0.3), jnp.array([0, 1] * 3), jnp.ones(6)
-    assert mil.smoothness_released(scores, labels, valid) == 0.0
-    actual = 8e-3 * mil.sparsity_released(scores, labels, valid)
+    assert temporal_penalties.smoothness_released(scores, labels, valid) == 0.0
+    actual = 8e-3 * temporal_penalties.sparsity_released(scores, labels, valid)
     np.testing.assert_allclose(actual, 8e-3 * 0.3 * np.sqrt(32 * 3), rtol=1e-6)
 
 
 def test_released_sparsity_of_zero_scores_has_zero_gradient():
-    gradient = grad(mil.sparsity_released)(jnp.zeros((2, 3)), jnp.ones(2), jnp.ones(2))
+    gradient = grad(temporal_penalties.sparsity_released)(
+        jnp.zeros((2, 3)), jnp.ones(2), jnp.ones(2)
+    )
     np.testing.assert_array_equal(gradient, jnp.zeros((2, 3)))
 
 
@@ -376,8 +380,8 @@ def test_deepmil_losses_match_golden(precision):
 
         def total(scores):
             hinge = mil.ranking_hinge_released(mil.top_k_mean(scores, 1), labels, valid)
-            smooth = masked.total(mil.smoothness(scores), labels == 1)
-            sparse = masked.total(mil.sparsity(scores), labels == 1)
+            smooth = masked.total(temporal_penalties.smoothness(scores), labels == 1)
+            sparse = masked.total(temporal_penalties.sparsity(scores), labels == 1)
             return hinge + 8e-5 * smooth + 8e-5 * sparse, (smooth, sparse)
 
         (value, (smooth, sparse)), gradient = value_and_grad(total, has_aux=True)(scores)
@@ -494,8 +498,8 @@ def coupled_losses(weights, rows, axis_name):
     return {
         "hinge": mil.magnitude_hinge(mil.top_k_mean(magnitudes, 2, where), margin=4.0, **of),
         "released": mil.magnitude_released(features, margin=4.0, where=where, **of),
-        "smooth": mil.smoothness_released(scores, where=where, **of),
-        "sparse": mil.sparsity_released(scores, where=where, **of),
+        "smooth": temporal_penalties.smoothness_released(scores, where=where, **of),
+        "sparse": temporal_penalties.sparsity_released(scores, where=where, **of),
         "all": mil.ranking_hinge_all_pairs(bags, **of),
         "index": mil.ranking_hinge_index_pairs(bags, **of),
         "sum": mil.ranking_hinge_released(bags, **of),
@@ -563,7 +567,7 @@ def test_shape_errors_of_other_losses():
     with pytest.raises(ValueError, match=r"where: expected shape \(5, 3\), got \(5,\)"):
         mil.magnitude_released(draw(5, 2, 3, 4), LABELS, VALID, where=VALID)
     with pytest.raises(ValueError, match=r"scores: expected axes \[B, T\]"):
-        mil.smoothness_released(draw(5), LABELS, VALID)
+        temporal_penalties.smoothness_released(draw(5), LABELS, VALID)
     with pytest.raises(ValueError, match=r"labels: expected shape \(5,\), got \(2,\)"):
         mil.snippet_bce(draw(5, 3), LABELS[:2])
     with pytest.raises(ValueError, match=r"normal: expected axes \[B_n\]"):

@@ -30,4 +30,32 @@ ROWS = [
     reduction(masked.total, coupled=True, outputs="same"),
     reduction(masked.mean, coupled=True, outputs="same"),
     reduction(masked.norm, coupled=True, outputs="same"),
+    Row(
+        masked.count,
+        {"where": WHERE, "like": VALUES},
+        rows=("where", "like"),
+        coupled=True,
+        outputs="same",
+        errors=[ERRORS[0]],
+    ),
+    Row(
+        masked.unit,
+        {"values": VALUES},
+        rows=("values",),
+        differentiable=("values",),
+        bad=[
+            {"values": np.zeros((8, 5))},
+            {"values": np.full((8, 5), 1e30)},
+            {"values": np.full((8, 5), 1e-30)},
+        ],
+        errors=[ERRORS[1]],
+    ),
+    Row(
+        masked.widen,
+        {"values": VALUES},
+        rows=("values",),
+        differentiable=("values",),
+        bad=[{"values": np.zeros((8, 5))}],
+        errors=None,  # Any array of real numbers has a wider form.
+    ),
 ]

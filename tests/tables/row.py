@@ -27,7 +27,8 @@ class Row(NamedTuple):
         float32: The same for float32 inputs.
         bad: Replacements of arguments at which value and gradient must be finite.
         errors: Replacements of arguments or options, the exception, and a regular expression that
-            its message must match: it names the argument, and shapes where shapes are wrong.
+            its message must match: it names the argument, and shapes where shapes are wrong. None
+            for a function that no array is wrong for.
         name: To tell apart rows of the same function.
         check_gradient: Tolerance of the finite-difference check in float64.
     """

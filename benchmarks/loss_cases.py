@@ -1,0 +1,218 @@
+"""The cases of `benchmarks.losses`: which function, on what, and how large the papers have it."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.losses import Case, integers, normal
+from jaxad.losses import (
+    adversarial,
+    class_gaussians,
+    contrastive,
+    distillation,
+    entropy,
+    fcdd,
+    feature_bank,
+    inclusion,
+    masked_autoencoding,
+    mil,
+    mutual_information,
+    one_class,
+    pebal,
+    pmsacl,
+    prototypes,
+    score_histogram,
+    similarity,
+    snippet_mining,
+    standardised_logit,
+)
+
+
+def _total(function):
+    """The sum of what a function returns: something to differentiate."""
+    return lambda *arguments: jnp.sum(function(*arguments))
+
+
+def _pebal(images):
+    logits = 3.0 * normal(0, images, 700, 700, 20)
+    labels = integers(1, 19, images, 700, 700)
+    kind = integers(2, 10, images, 700, 700)  # A tenth outliers, a tenth void.
+    return (
+        lambda logits, *rest: pebal.pebal(logits, *rest).total,
+        (logits, labels, kind > 1, kind == 0),
+    )
+
+
+def _pebal_released(images):
+    _, arguments = _pebal(images)
+    return lambda logits, *rest: pebal.pebal_released(logits, *rest).total, arguments
+
+
+def _entropy_maximisation(images):
+    _, (logits, labels, inlier, outlier) = _pebal(images)
+    proxy = jnp.arange(images) % 2 == 0
+    return (
+        lambda logits: entropy.entropy_maximisation(logits, labels, inlier, outlier, proxy),
+        (logits[..., :19],),
+    )
+
+
+def _pmsacl(images):
+    # 512 images x 4 strong augmentations x 2 views, 128 dimensions.
+    features = normal(0, images, 4, 2, 128)
+    return _total(pmsacl.pmsacl), (features, jnp.arange(4), normal(1, 4, 128))
+
+
+def _nt_xent(items):
+    return _total(contrastive.nt_xent), (normal(0, items, 2, 128),)
+
+
+def _feature_bank(size):
+    bank, queries = normal(0, size, 384), normal(1, 10_000, 384)
+    return feature_bank.log_mean_exp, (queries, bank)
+
+
+def _distillation(images):
+    # 2 global and 10 local views, 65,536 prototypes.
+    logits = normal(0, 12, images, 65_536)
+    teacher = distillation.teacher_probabilities(logits[:2], jnp.zeros(65_536), temperature=0.04)
+    return _total(distillation.positive_views), (logits, teacher)
+
+
+def _ms_ssim(images, window, weights):
+    shape = (images, 256, 256, 3)
+    function = functools.partial(
+        similarity.ms_ssim, data_range=1.0, window=window, weights=weights
+    )
+    noise = 0.1 * normal(1, *shape)
+    return _total(function), (jax.nn.sigmoid(normal(0, *shape) + noise), jax.nn.sigmoid(noise))
+
+
+def _log_inclusion(images):
+    # 14 x 14 maps of 4 classes, 256 channels.
+    distances = 256.0 + 20.0 * normal(0, images, 14, 14, 4)
+    return _total(lambda d: inclusion.log_inclusion(d, 256)), (distances,)
+
+
+def _mahalanobis(images):
+    features = normal(0, images, 28, 28, 256)
+    of = (normal(1, 4, 256), jnp.zeros((4, 256)))
+    return _total(lambda r: prototypes.squared_mahalanobis(r, *of)), (features,)
+
+
+def _cosine_logits(images):
+    return _total(prototypes.cosine_logits), (normal(0, images, 90, 160, 512), normal(1, 13, 512))
+
+
+def _fcdd(images):
+    outputs, labels = normal(0, images, 224, 224), jnp.arange(images) % 2
+    return lambda outputs: jnp.sum(fcdd.image_terms(outputs, labels)), (outputs,)
+
+
+def _rtfm(videos):
+    # 10 crops of 32 snippets of 2048 features.
+    features, labels = normal(0, videos, 10, 32, 2048), jnp.arange(videos) % 2
+
+    def loss(features):
+        magnitudes = jnp.mean(mil.feature_magnitude(features), axis=1)
+        bags = mil.top_k_mean(magnitudes, 3)
+        return mil.magnitude_hinge(bags, labels, labels >= 0)
+
+    return loss, (features,)
+
+
+def _snippet_contrast(videos):
+    embeddings = normal(0, videos, 32, 2048) / 45.0
+    kinds = integers(1, 8, videos, 32)
+    return snippet_mining.contrast, (embeddings, kinds == 0, kinds == 1, kinds == 2)
+
+
+def _masked_autoencoding(images):
+    pixels = jax.nn.sigmoid(normal(0, images, 224, 224, 3))
+    predicted = normal(1, images, 196, 768)
+    mask = integers(2, 4, images, 196) > 0
+    loss = masked_autoencoding.masked_squared_error
+
+    def mean(predicted):
+        return jnp.sum(loss(predicted, masked_autoencoding.patchify(pixels, patch_size=16), mask))
+
+    return mean, (predicted,)
+
+
+def _gradient_penalty(images):
+    weights = normal(0, 64 * 64 * 3, 256) / 100.0
+
+    def loss(weights, points):
+        def critic(x):
+            return jnp.sum(jnp.tanh(x.reshape(-1) @ weights))
+
+        return jnp.sum(adversarial.gradient_penalty(critic, points))
+
+    return loss, (weights, normal(1, images, 64, 64, 3))
+
+
+def _infonce(images):
+    scores = normal(0, images, images)
+    return _total(mutual_information.infonce), (scores,)
+
+
+def _gaussian_anomaly(patches):
+    return (
+        lambda z: jnp.sum(one_class.gaussian_anomaly(z, jnp.zeros(256), jnp.ones(256))),
+        (normal(0, patches, 256),),
+    )
+
+
+def _standardised_logit(images):
+    logits = normal(0, images, 1024, 2048, 19)
+    return standardised_logit.score, (logits, jnp.zeros(19), jnp.ones(19))
+
+
+def _class_gaussians(pixels):
+    means, cholesky = normal(0, 19, 256), jnp.eye(256)
+    return class_gaussians.score, (normal(1, pixels, 256), means, cholesky)
+
+
+def _score_histogram(pixels):
+    scores, truth = normal(0, pixels), integers(1, 2, pixels) == 1
+    return (
+        lambda scores, truth: score_histogram.add(score_histogram.zero(), scores, truth),
+        (scores, truth),
+    )
+
+
+_GLOBAL = (similarity.GLOBAL_WINDOW, similarity.GLOBAL_WEIGHTS)
+_LOCAL = (similarity.LOCAL_WINDOW, similarity.LOCAL_WEIGHTS)
+_ = np
+CASES = {
+    "pebal": Case(8, "images of 700 x 700 x 20", _pebal),
+    "pebal_released": Case(8, "images of 700 x 700 x 20", _pebal_released),
+    "entropy_maximisation": Case(8, "images of 700 x 700 x 19", _entropy_maximisation),
+    "log_inclusion": Case(4096, "maps of 14 x 14 x 4", _log_inclusion),
+    "mahalanobis": Case(64, "maps of 28 x 28 x 256", _mahalanobis),
+    "cosine_logits": Case(16, "maps of 90 x 160 x 512", _cosine_logits),
+    "fcdd": Case(256, "maps of 224 x 224", _fcdd),
+    "pmsacl": Case(512, "images x 4 x 2 views", _pmsacl),
+    "nt_xent": Case(4096, "images x 2 views", _nt_xent),
+    "rtfm": Case(64, "videos x 10 x 32 x 2048", _rtfm),
+    "snippet_contrast": Case(64, "videos x 32 x 2048", _snippet_contrast),
+    "distillation": Case(16, "images x 12 views x 65536", _distillation),
+    "feature_bank": Case(
+        50_000,
+        "rows, 10,000 queries x 384",
+        _feature_bank,
+        gradient=False,
+        flops=lambda rows: 2.0 * rows * 10_000 * 384,
+    ),
+    "ms_ssim": Case(64, "images of 256 x 256 x 3", lambda n: _ms_ssim(n, *_GLOBAL)),
+    "ms_ssim_local": Case(64, "images of 256 x 256 x 3", lambda n: _ms_ssim(n, *_LOCAL)),
+    "masked_autoencoding": Case(64, "images of 224 x 224 x 3", _masked_autoencoding),
+    "gradient_penalty": Case(64, "images of 64 x 64 x 3", _gradient_penalty),
+    "infonce": Case(2048, "images against each other", _infonce),
+    "gaussian_anomaly": Case(65_536, "patches x 256", _gaussian_anomaly),
+    "standardised_logit": Case(2, "images of 1024 x 2048 x 19", _standardised_logit, False),
+    "class_gaussians": Case(262_144, "pixels x 256, 19 classes", _class_gaussians, False),
+    "score_histogram": Case(100_000_000, "pixels, on the device", _score_histogram, False),
+}
