@@ -1,12 +1,12 @@
 """The cases of `benchmarks.losses`: which function, on what, and how large the papers have it."""
 
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from benchmarks.losses import Case, integers, normal
 from jaxad.losses import (
     adversarial,
     class_gaussians,
@@ -18,16 +18,46 @@ from jaxad.losses import (
     inclusion,
     masked_autoencoding,
     mil,
+    moments,
     mutual_information,
     one_class,
     pebal,
     pmsacl,
+    position_gaussians,
     prototypes,
     score_histogram,
     similarity,
     snippet_mining,
     standardised_logit,
 )
+
+
+class Case(NamedTuple):
+    """What is timed.
+
+    Attributes:
+        size: The papers' number of whatever `build` counts.
+        unit: What that is, for the table.
+        build: `(size) -> (function, arguments)`; the function is differentiated in the first one.
+        gradient: Whether the gradient is timed too; scores have none.
+        flops: `(size) -> FLOPs` of the equation, for programs with loops.
+    """
+
+    size: int
+    unit: str
+    build: Callable[[int], tuple[Callable, tuple]]
+    gradient: bool = True
+    flops: Callable[[int], float] | None = None
+
+
+def normal(seed: int, *shape: int):
+    """Standard normal float32."""
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def integers(seed: int, high: int, *shape: int):
+    """Uniform int32 below `high`."""
+    return jax.random.randint(jax.random.key(seed), shape, 0, high)
 
 
 def _total(function):
@@ -61,8 +91,8 @@ def _entropy_maximisation(images):
 
 def _pmsacl(images):
     # 512 images x 4 strong augmentations x 2 views, 128 dimensions.
-    features = normal(0, images, 4, 2, 128)
-    return _total(pmsacl.pmsacl), (features, jnp.arange(4), normal(1, 4, 128))
+    features, classes = normal(0, images * 4, 2, 128), jnp.tile(jnp.arange(4), images)
+    return _total(pmsacl.pmsacl), (features, classes, normal(1, 4, 128))
 
 
 def _nt_xent(items):
@@ -76,16 +106,14 @@ def _feature_bank(size):
 
 def _distillation(images):
     # 2 global and 10 local views, 65,536 prototypes.
-    logits = normal(0, 12, images, 65_536)
-    teacher = distillation.teacher_probabilities(logits[:2], jnp.zeros(65_536), temperature=0.04)
+    logits = normal(0, images, 12, 65_536)
+    teacher = distillation.teacher_probabilities(logits[:, :2], jnp.zeros(65_536), temperature=0.04)
     return _total(distillation.positive_views), (logits, teacher)
 
 
 def _ms_ssim(images, window, weights):
     shape = (images, 256, 256, 3)
-    function = functools.partial(
-        similarity.ms_ssim, data_range=1.0, window=window, weights=weights
-    )
+    function = functools.partial(similarity.ms_ssim, data_range=1.0, window=window, weights=weights)
     noise = 0.1 * normal(1, *shape)
     return _total(function), (jax.nn.sigmoid(normal(0, *shape) + noise), jax.nn.sigmoid(noise))
 
@@ -132,13 +160,13 @@ def _snippet_contrast(videos):
 def _masked_autoencoding(images):
     pixels = jax.nn.sigmoid(normal(0, images, 224, 224, 3))
     predicted = normal(1, images, 196, 768)
-    mask = integers(2, 4, images, 196) > 0
-    loss = masked_autoencoding.masked_squared_error
+    removed = integers(2, 4, images, 196) > 0
 
-    def mean(predicted):
-        return jnp.sum(loss(predicted, masked_autoencoding.patchify(pixels, patch_size=16), mask))
+    def loss(predicted):
+        targets = masked_autoencoding.patchify(pixels, patch_size=16)
+        return masked_autoencoding.masked_patch_mse(predicted, targets, removed)
 
-    return mean, (predicted,)
+    return loss, (predicted,)
 
 
 def _gradient_penalty(images):
@@ -146,33 +174,58 @@ def _gradient_penalty(images):
 
     def loss(weights, points):
         def critic(x):
-            return jnp.sum(jnp.tanh(x.reshape(-1) @ weights))
+            return jnp.sum(jnp.tanh(x.reshape(len(x), -1) @ weights), axis=-1)
 
         return jnp.sum(adversarial.gradient_penalty(critic, points))
 
     return loss, (weights, normal(1, images, 64, 64, 3))
 
 
-def _infonce(images):
+def _info_nce(images):
     scores = normal(0, images, images)
-    return _total(mutual_information.infonce), (scores,)
+    return mutual_information.info_nce, (scores, jnp.ones(images, bool))
 
 
 def _gaussian_anomaly(patches):
     return (
-        lambda z: jnp.sum(one_class.gaussian_anomaly(z, jnp.zeros(256), jnp.ones(256))),
+        lambda z: jnp.sum(one_class.gaussian_anomaly(z, jnp.zeros(256), jnp.array(256.0))),
         (normal(0, patches, 256),),
     )
 
 
 def _standardised_logit(images):
+    # Fit, score and post-processing of whole Cityscapes images.
     logits = normal(0, images, 1024, 2048, 19)
-    return standardised_logit.score, (logits, jnp.zeros(19), jnp.ones(19))
+
+    def fit_and_score(logits):
+        sums = standardised_logit.add(standardised_logit.zero(19), logits)
+        statistics = standardised_logit.finish(sums)
+        scores = standardised_logit.standardised_max_logit(logits, statistics)
+        return standardised_logit.refine(scores, jnp.argmax(logits, axis=-1))
+
+    return fit_and_score, (logits,)
 
 
 def _class_gaussians(pixels):
-    means, cholesky = normal(0, 19, 256), jnp.eye(256)
-    return class_gaussians.score, (normal(1, pixels, 256), means, cholesky)
+    features, labels = normal(1, pixels, 256), integers(2, 19, pixels)
+
+    def fit_and_score(features, labels):
+        sums = class_gaussians.add(class_gaussians.zero(19, 256), features, labels)
+        return class_gaussians.mahalanobis(features, class_gaussians.finish(sums))
+
+    return fit_and_score, (features, labels)
+
+
+def _position_gaussians(images):
+    # 56 x 56 positions of 100 channels: a fit over all images, and their distances.
+    features = normal(0, images, 56, 56, 100)
+
+    def fit_and_score(features):
+        sums = moments.add(moments.zero_full((56, 56, 100)), features)
+        gaussians = position_gaussians.finish(sums, epsilon=0.01)
+        return position_gaussians.mahalanobis(features, gaussians)
+
+    return fit_and_score, (features,)
 
 
 def _score_histogram(pixels):
@@ -185,7 +238,6 @@ def _score_histogram(pixels):
 
 _GLOBAL = (similarity.GLOBAL_WINDOW, similarity.GLOBAL_WEIGHTS)
 _LOCAL = (similarity.LOCAL_WINDOW, similarity.LOCAL_WEIGHTS)
-_ = np
 CASES = {
     "pebal": Case(8, "images of 700 x 700 x 20", _pebal),
     "pebal_released": Case(8, "images of 700 x 700 x 20", _pebal_released),
@@ -210,9 +262,10 @@ CASES = {
     "ms_ssim_local": Case(64, "images of 256 x 256 x 3", lambda n: _ms_ssim(n, *_LOCAL)),
     "masked_autoencoding": Case(64, "images of 224 x 224 x 3", _masked_autoencoding),
     "gradient_penalty": Case(64, "images of 64 x 64 x 3", _gradient_penalty),
-    "infonce": Case(2048, "images against each other", _infonce),
+    "info_nce": Case(2048, "images against each other", _info_nce),
     "gaussian_anomaly": Case(65_536, "patches x 256", _gaussian_anomaly),
     "standardised_logit": Case(2, "images of 1024 x 2048 x 19", _standardised_logit, False),
     "class_gaussians": Case(262_144, "pixels x 256, 19 classes", _class_gaussians, False),
+    "position_gaussians": Case(64, "images x 56 x 56 x 100", _position_gaussians, False),
     "score_histogram": Case(100_000_000, "pixels, on the device", _score_histogram, False),
 }

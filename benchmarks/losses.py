@@ -9,57 +9,19 @@ program, in which a loop's body counts once: cases that loop give the FLOPs of t
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
+import jax
 from absl import app, flags
 
-from benchmarks import profile
+from benchmarks import machine, profile
+from benchmarks.loss_cases import CASES, Case
 from jaxad import command_line
 from jaxad.errors import InputError
 
 _ONLY = flags.DEFINE_list("only", [], "Names of cases; all by default.")
 _REPEATS = flags.DEFINE_integer("repeats", 3, "Timed calls per row, after one to warm up.")
 _SCALE = flags.DEFINE_float("scale", 1.0, "Share of each case's size, for a quick look.")
-
-
-class Case(NamedTuple):
-    """What is timed.
-
-    Attributes:
-        size: The papers' number of whatever `build` counts.
-        unit: What that is, for the table.
-        build: `(size) -> (function, arguments)`; the function is differentiated in the first one.
-        gradient: Whether the gradient is timed too; scores have none.
-        flops: `(size) -> FLOPs` of the equation, for programs with loops.
-    """
-
-    size: int
-    unit: str
-    build: Callable[[int], tuple[Callable, tuple]]
-    gradient: bool = True
-    flops: Callable[[int], float] | None = None
-
-
-def normal(seed: int, *shape: int):
-    """Standard normal float32."""
-    import jax
-
-    return jax.random.normal(jax.random.key(seed), shape)
-
-
-def integers(seed: int, high: int, *shape: int):
-    """Uniform int32 below `high`."""
-    import jax
-
-    return jax.random.randint(jax.random.key(seed), shape, 0, high)
-
-
-def cases() -> dict[str, Case]:
-    """All cases by name."""
-    from benchmarks.loss_cases import CASES
-
-    return CASES
 
 
 def main(_) -> None:
@@ -69,20 +31,17 @@ def main(_) -> None:
 
 def benchmark() -> None:
     """Prints a table of rows, then a JSON line for each."""
-    from benchmarks import machine
-
-    known = cases()
-    unknown = sorted(set(_ONLY.value) - known.keys())
-    if unknown:
-        raise InputError(f"--only={','.join(unknown)}; expected some of {', '.join(known)}.")
+    unCASES = sorted(set(_ONLY.value) - CASES.keys())
+    if unCASES:
+        raise InputError(f"--only={','.join(unCASES)}; expected some of {', '.join(CASES)}.")
     if not _SCALE.value > 0.0:
         raise InputError(f"--scale={_SCALE.value}; expected a number above 0.")
     peak, bandwidth = machine.matmul_peak("float32"), machine.memory_bandwidth()
     rows = []
-    for name in _ONLY.value or known:
+    for name in _ONLY.value or CASES:
         before: dict[str, Any] = {}
         for share in (0.25, 0.5, 1.0):
-            case = known[name]
+            case = CASES[name]
             size = max(round(share * _SCALE.value * case.size), 1)
             if before.get("batch_size") == size:
                 continue
@@ -95,8 +54,6 @@ def benchmark() -> None:
 
 def measured(case: Case, size: int, peak: float, bandwidth: float) -> dict[str, Any]:
     """One row of the table."""
-    import jax
-
     function, arguments = case.build(size)
     if case.gradient:
         function = jax.value_and_grad(function)

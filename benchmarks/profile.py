@@ -172,8 +172,10 @@ def show(rows: list[dict[str, Any]], about: dict[str, Any], columns=COLUMNS) -> 
     for row in rows:
         cells.append(
             [
-                "-" if row[key] is None
-                else form.format(row[key]) if isinstance(form, str)
+                "-"
+                if row[key] is None
+                else form.format(row[key])
+                if isinstance(form, str)
                 else f"{row[key] / form:.1f}"
                 for _, key, form in columns
             ]

@@ -39,7 +39,8 @@ def public_functions():
 
 
 def tables():
-    for path in sorted((ROOT / "tests" / "tables").glob("*_*.py")):
+    found = [p for f in FOLDERS for p in (ROOT / "tests" / "tables").glob(f"{f}_*.py")]
+    for path in sorted(found):
         if path.stem in os.environ.get("JAXAD_TABLES", path.stem).split(","):
             yield importlib.import_module(f"tables.{path.stem}")
 
@@ -90,6 +91,14 @@ def bound(row, **options):
     return lambda given: row.function(**given, **{**row.options, **options})
 
 
+COMPILED = {}
+
+
+def compiled(row):
+    """The same function under `jit`, shared by the tests of a row."""
+    return COMPILED.setdefault(row.id, jax.jit(bound(row)))
+
+
 def floats(outputs):
     """The floating-point leaves of outputs: those that have a gradient and an error."""
     return [x for x in jax.tree.leaves(outputs) if jnp.issubdtype(jnp.result_type(x), jnp.floating)]
@@ -137,7 +146,19 @@ def test_all_names_what_is_public(module):
     assert list(module.__all__) == sorted(module.__all__)
 
 
-@pytest.mark.parametrize("function", list(public_functions()), ids=lambda f: f.__qualname__)
+def measures():
+    """The public functions of `jaxad.metrics`, which run on the host and have no row."""
+    for path in sorted((ROOT / "jaxad" / "metrics").glob("*.py")):
+        module = importlib.import_module(f"jaxad.metrics.{path.stem}")
+        for name, value in vars(module).items():
+            own = inspect.isfunction(value) and value.__module__ == module.__name__
+            if own and name[0] != "_" and path.stem not in ("__init__", *PLUMBING):
+                yield value
+
+
+@pytest.mark.parametrize(
+    "function", [*public_functions(), *measures()], ids=lambda f: f"{f.__module__}.{f.__name__}"
+)
 def test_docstring_gives_arguments_shapes_and_returns(function):
     text = inspect.getdoc(function) or ""
     named = re.findall(r"^ {4}([\w, *]+):", text.partition("Args:")[2], re.MULTILINE)
@@ -146,13 +167,15 @@ def test_docstring_gives_arguments_shapes_and_returns(function):
     assert parameters <= documented, f"Args: lacks {sorted(parameters - documented)}"
     if inspect.signature(function).return_annotation is not None:
         assert "Returns:" in text
-    assert "`[" in text or "calar" in text, "no shape"
+    number = inspect.signature(function).return_annotation is float
+    shape = re.search(r"`[^`]*\[|calar|of the shape of", text)
+    assert number or shape, "no shape"
 
 
 @every_row
 def test_jit_gives_the_same(row):
     given = arguments(row)
-    assert_close(jax.jit(bound(row))(given), bound(row)(given), max(row.float32, 1e-5))
+    assert_close(compiled(row)(given), bound(row)(given), max(row.float32, 1e-5))
 
 
 @every_row
@@ -163,7 +186,7 @@ def test_vmap_gives_the_same_as_one_after_the_other(row):
     }
     pair = jax.tree.map(lambda a, b: jnp.stack([a, b]), given, turned)
     actual = jax.jit(jax.vmap(bound(row)))(pair)
-    run = jax.jit(bound(row))
+    run = compiled(row)
     expected = jax.tree.map(lambda a, b: jnp.stack([a, b]), run(given), run(turned))
     assert_close(actual, expected, max(row.float32, 1e-5))
 
@@ -239,9 +262,9 @@ def test_eight_devices_give_the_same_as_one(row, layout):
 @every_row
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_error_of_low_precision_is_as_stated(row, dtype):
-    low = jax.jit(bound(row))(arguments(row, jnp.dtype(dtype), cast))
+    low = compiled(row)(arguments(row, jnp.dtype(dtype), cast))
     with jax.enable_x64(True):
-        exact = jax.jit(bound(row))(arguments(row, jnp.float64, cast))
+        exact = compiled(row)(arguments(row, jnp.float64, cast))
     share = row.bfloat16 if dtype == "bfloat16" else row.float32
     for a, b in zip(floats(low), floats(exact), strict=True):
         assert a.dtype != jnp.float64
@@ -270,19 +293,18 @@ def test_gradient_agrees_with_finite_differences(row):
 
 @every_gradient
 def test_value_and_gradient_are_finite_at_the_bad_points(row):
+    def run(chosen, rest):
+        def weighted(chosen):
+            outputs = bound(row)({**rest, **chosen})
+            return objective(outputs), outputs
+
+        return jax.value_and_grad(weighted, has_aux=True)(chosen)
+
+    run = jax.jit(run)
     for replaced in row.bad:
         given = arguments(row, replaced=replaced)
-        chosen = {name: given[name] for name in row.differentiable}
-
-        @jax.jit
-        def run(chosen, given=given):
-            def weighted(chosen):
-                outputs = bound(row)({**given, **chosen})
-                return objective(outputs), outputs
-
-            return jax.value_and_grad(weighted, has_aux=True)(chosen)
-
-        (_, outputs), gradient = run(chosen)
+        chosen = {name: given.pop(name) for name in row.differentiable}
+        (_, outputs), gradient = run(chosen, given)
         for leaf in [*floats(outputs), *jax.tree.leaves(gradient)]:
             assert np.isfinite(leaf).all(), f"at {list(replaced)}"
 

@@ -12,7 +12,18 @@ import jax.numpy as jnp
 
 from jaxad.losses import checks, devices
 
-__all__ = ["count", "mean", "norm", "total", "unit", "widen"]
+__all__ = [
+    "absolute",
+    "as_mask",
+    "count",
+    "mean",
+    "norm",
+    "total",
+    "unit",
+    "valid_rows",
+    "widen",
+    "zero_outside",
+]
 
 Axis = int | Sequence[int] | None
 
@@ -46,7 +57,7 @@ def total(
     """
     values = jnp.asarray(values)
     checks.floating("values", values)
-    selected = jnp.where(_mask(where, values), widen(values), 0.0)
+    selected = jnp.where(as_mask(where, jnp.shape(values)), widen(values), 0.0)
     return devices.total(jnp.sum(selected, axis=axis), axis_name)
 
 
@@ -64,7 +75,7 @@ def count(
     Returns:
         The counts, in the type that `total` sums in.
     """
-    mask = _mask(where, like).astype(widen(like).dtype)
+    mask = as_mask(where, jnp.shape(like)).astype(widen(like).dtype)
     return devices.total(jnp.sum(mask, axis=axis), axis_name)
 
 
@@ -105,7 +116,7 @@ def norm(
     """
     checks.floating("values", values)
     # Selected before squared: the slope of a square, 2 x, would bring back a NaN outside the mask.
-    selected = jnp.where(_mask(where, values), widen(values), 0.0)
+    selected = jnp.where(as_mask(where, jnp.shape(values)), widen(values), 0.0)
     squares = devices.total(jnp.sum(jnp.square(selected), axis=axis), axis_name)
     # The inner select keeps the infinite slope of the root at 0 out of the backward pass.
     return jnp.where(squares > 0.0, jnp.sqrt(jnp.where(squares > 0.0, squares, 1.0)), 0.0)
@@ -131,8 +142,64 @@ def unit(values: jax.Array, *, axis: int = -1) -> jax.Array:
     return jnp.where(zero, 0.0, scaled * jax.lax.rsqrt(jnp.where(zero, 1.0, squares)))
 
 
-def _mask(where: jax.Array, like: jax.Array) -> jax.Array:
-    where = jnp.asarray(where)
-    checks.broadcastable("where", where.shape, jnp.shape(like))
-    missing = (1,) * (jnp.ndim(like) - where.ndim)
-    return jnp.broadcast_to(where.astype(bool).reshape(missing + where.shape), jnp.shape(like))
+def absolute(values: jax.Array) -> jax.Array:
+    """|x| whose slope at 0 is 0, so that what is right already is left alone.
+
+    The slope that JAX gives `jnp.abs` there is 1.
+
+    Args:
+        values: Floats `[...]`, else a `TypeError`.
+
+    Returns:
+        `[...]`, at least float32.
+    """
+    checks.floating("values", values)
+    values = widen(values)
+    return values * jax.lax.stop_gradient(jnp.sign(values))
+
+
+def as_mask(where: jax.Array | None, shape: Sequence[int], *, name: str = "where") -> jax.Array:
+    """A mask as booleans in the shape of the values it goes with.
+
+    Args:
+        where: Booleans or zeros and ones that broadcast to `shape`, else a `ValueError`; None for
+            all.
+        shape: Of the values.
+        name: Of the argument, for the error.
+
+    Returns:
+        Booleans `[...]` of that shape.
+    """
+    where = jnp.asarray(True if where is None else where)
+    checks.broadcastable(name, where.shape, shape)
+    return jnp.broadcast_to(where.astype(bool), shape)
+
+
+def valid_rows(valid: jax.Array | None, rows: int) -> jax.Array:
+    """Which rows of a batch are no padding.
+
+    Args:
+        valid: `[B]`, else a `ValueError`; None for all.
+        rows: B.
+
+    Returns:
+        Booleans `[B]`.
+    """
+    valid = jnp.ones(rows, bool) if valid is None else jnp.asarray(valid).astype(bool)
+    checks.shape_equal("valid", valid.shape, (rows,))
+    return valid
+
+
+def zero_outside(values: jax.Array, where: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """Values with 0 where no entry is real, so that no NaN there meets a later derivative.
+
+    Args:
+        values: Floats `[...]`, else a `TypeError`.
+        where: Real entries; broadcasts to `values`, else a `ValueError`. None for all.
+
+    Returns:
+        Values `[...]`, at least float32, and the mask as booleans `[...]`.
+    """
+    checks.floating("values", values)
+    real = as_mask(where, jnp.shape(values))
+    return jnp.where(real, widen(values), 0.0), real

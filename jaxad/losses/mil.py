@@ -202,7 +202,7 @@ def magnitude_released(
     v = feature_magnitude(masked.mean(features, where[:, None, :, None], axis=2))  # [B, N]
     v, labels, valid = devices.gather((v, labels, valid), axis_name)
     first, second, real = _index_pairs(labels, valid)
-    each = jnp.square(jnp.abs(margin - v[first]) + v[second])
+    each = jnp.square(masked.absolute(margin - v[first]) + v[second])
     return devices.same_on_all(masked.mean(each, real[:, None]), axis_name)
 
 
@@ -385,10 +385,7 @@ def _log(p):
 
 def _snippets(scores, where):
     checks.floating("scores", scores)
-    if where is None:
-        return jnp.ones(scores.shape, bool)
-    checks.broadcastable("where", jnp.shape(where), scores.shape)
-    return jnp.broadcast_to(jnp.asarray(where).astype(bool), scores.shape)
+    return masked.as_mask(where, jnp.shape(scores))
 
 
 def _check_chosen(scores, labels, where):

@@ -45,7 +45,7 @@ def binarise(
         Booleans `[..., T]`, False at padding.
     """
     checks.floating("scores", scores)
-    where = _real(where, scores)
+    where = masked.as_mask(where, jnp.shape(scores))
     scores = jax.lax.stop_gradient(masked.widen(scores))
     if threshold is not None:
         return (scores > threshold) & where
@@ -205,7 +205,8 @@ def contrast(
     others, easy, negatives = devices.gather(
         (own, jnp.ravel(easy), jnp.ravel(negatives)), axis_name
     )
-    similar = own @ others.T / temperature  # [R, R of all devices]
+    # Divided by a small temperature, the rounding of TF32 or bfloat16 products would show.
+    similar = jnp.matmul(own, others.T, precision=jax.lax.Precision.HIGHEST) / temperature
     each = _pairs_against(similar, similar, negatives)
     pairs = jnp.ravel(hard)[:, None] & easy[None, :]
     return masked.mean(each, pairs, axis_name=axis_name)
@@ -257,7 +258,7 @@ def _missed(positive, where, window, required, last):
     checks.positive_integer("window", window)
     checks.positive_integer("required", required)
     positive = _booleans("positive", positive)
-    where = _real(where, positive)
+    where = masked.as_mask(where, positive.shape)
     positive = positive & where
     length = positive.shape[-1]
     starts = length - window + 1 - last
@@ -291,10 +292,3 @@ def _booleans(name, mask):
     if mask.ndim < 1:
         raise ValueError(f"{name}: expected [..., T], got a scalar.")
     return mask.astype(bool)
-
-
-def _real(where, like):
-    if where is None:
-        return jnp.ones(jnp.shape(like), bool)
-    checks.broadcastable("where", jnp.shape(where), jnp.shape(like))
-    return jnp.broadcast_to(jnp.asarray(where).astype(bool), jnp.shape(like))

@@ -46,7 +46,7 @@ def sparsity(scores: jax.Array, where: jax.Array | None = None) -> jax.Array:
         Loss per video `[...]`.
     """
     where = _real(scores, where)
-    return masked.total(jnp.abs(jnp.where(where, scores, 0.0)), where, axis=-1)
+    return masked.total(masked.absolute(jnp.where(where, scores, 0.0)), where, axis=-1)
 
 
 def smoothness_released(
@@ -141,10 +141,7 @@ def _squared_steps(scores, where):
 
 def _real(scores, where):
     checks.floating("scores", scores)
-    if where is None:
-        return jnp.ones(scores.shape, bool)
-    checks.broadcastable("where", jnp.shape(where), scores.shape)
-    return jnp.broadcast_to(jnp.asarray(where).astype(bool), scores.shape)
+    return masked.as_mask(where, jnp.shape(scores))
 
 
 def _anomalous_snippets(scores, labels, valid, where):

@@ -1,1 +1,1 @@
-"""Metrics on host arrays: exact ones on NumPy and scikit-learn."""
+"""Metrics on host arrays: exact ones, and ones of counted scores with bounds on their error."""

@@ -9,6 +9,8 @@ the truth holds one class only, every area and rate is undefined and returned as
 import numpy as np
 from sklearn import metrics as sk
 
+from jaxad.metrics import checks, cumulative
+
 
 def roc_auc(truth: np.ndarray, scores: np.ndarray) -> float:
     """Probability that an anomalous entry scores higher than a normal one; ties count one half.
@@ -23,8 +25,8 @@ def roc_auc(truth: np.ndarray, scores: np.ndarray) -> float:
     Raises:
         ValueError: If shapes differ, truth is not 0 or 1, or scores are NaN or infinite.
     """
-    truth, scores = _checked(truth, scores)
-    return float(sk.roc_auc_score(truth, scores)) if _two_classes(truth) else float("nan")
+    truth, scores = checks.binary(truth, scores)
+    return float(sk.roc_auc_score(truth, scores)) if checks.two_classes(truth) else float("nan")
 
 
 def average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
@@ -41,8 +43,12 @@ def average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
     Raises:
         ValueError: As `roc_auc`.
     """
-    truth, scores = _checked(truth, scores)
-    return float(sk.average_precision_score(truth, scores)) if _two_classes(truth) else float("nan")
+    truth, scores = checks.binary(truth, scores)
+    return (
+        float(sk.average_precision_score(truth, scores))
+        if checks.two_classes(truth)
+        else float("nan")
+    )
 
 
 def pr_auc(truth: np.ndarray, scores: np.ndarray) -> float:
@@ -61,8 +67,8 @@ def pr_auc(truth: np.ndarray, scores: np.ndarray) -> float:
     Raises:
         ValueError: As `roc_auc`.
     """
-    truth, scores = _checked(truth, scores)
-    if not _two_classes(truth):
+    truth, scores = checks.binary(truth, scores)
+    if not checks.two_classes(truth):
         return float("nan")
     precision, recall, _ = sk.precision_recall_curve(truth, scores)
     return float(sk.auc(recall, precision))
@@ -86,11 +92,69 @@ def fpr_at_tpr(truth: np.ndarray, scores: np.ndarray, *, tpr: float = 0.95) -> f
     """
     if not 0 < tpr <= 1:
         raise ValueError(f"tpr must be in (0, 1], got {tpr}.")
-    truth, scores = _checked(truth, scores)
-    if not _two_classes(truth):
+    truth, scores = checks.binary(truth, scores)
+    if not checks.two_classes(truth):
         return float("nan")
     false_positive, true_positive, _ = sk.roc_curve(truth, scores, drop_intermediate=False)
     return float(false_positive[np.searchsorted(true_positive, tpr)])
+
+
+def fpr_at_tpr_nearest(truth: np.ndarray, scores: np.ndarray, *, tpr: float = 0.95) -> float:
+    """Share of normal entries above the threshold whose recall is nearest to `tpr`; released code.
+
+    The recall may then be below `tpr`, and the value much smaller or larger than `fpr_at_tpr` where
+    recall moves in steps. Of equally near recalls the larger counts, of thresholds of equal recall
+    the lowest, but of those of recall 1 the highest.
+
+    Args:
+        truth: 0 or 1, any shape.
+        scores: Finite numbers of the shape of `truth`.
+        tpr: True positive rate to be near to, in (0, 1].
+
+    Returns:
+        A value in [0, 1], lower is better; NaN if one class is absent.
+
+    Raises:
+        ValueError: As `fpr_at_tpr`.
+
+    References:
+        Code of Hendrycks et al., https://github.com/hendrycks/anomaly-seg (CAOS), and of systems
+        that use it: PAnS, PEBAL.
+    """
+    if not 0 < tpr <= 1:
+        raise ValueError(f"tpr must be in (0, 1], got {tpr}.")
+    truth, scores = checks.binary(truth, scores)
+    if not checks.two_classes(truth):
+        return float("nan")
+    _, anomalous, normal = cumulative.of_scores(truth, scores)
+    return float(normal[cumulative.nearest(anomalous, tpr)] / normal[-1])
+
+
+def fpr_at_tpr_normal_positive(
+    truth: np.ndarray, scores: np.ndarray, *, tpr: float = 0.95
+) -> float:
+    """Share of anomalous entries that pass where `tpr` of the normal ones do.
+
+    The normal class is the positive one: the threshold is the lowest score t for which at least
+    `tpr` of the normal scores are at most t, and an entry passes if its score is at most t.
+
+    Args:
+        truth: 0 or 1 (still 1 for anomalous), any shape.
+        scores: Finite numbers of the shape of `truth`.
+        tpr: Share of normal entries to pass, in (0, 1].
+
+    Returns:
+        A value in [0, 1], lower is better; NaN if one class is absent.
+
+    Raises:
+        ValueError: As `fpr_at_tpr`.
+
+    References:
+        Document 000, tables 1 and 3: not stated there, but the works that it compares with take
+        the in-distribution class as positive.
+    """
+    truth, scores = checks.binary(truth, scores)
+    return fpr_at_tpr(1 - truth, -scores, tpr=tpr)
 
 
 def roc_curve(
@@ -110,8 +174,8 @@ def roc_curve(
     Raises:
         ValueError: As `roc_auc`, or if `points` is below 2.
     """
-    truth, scores = _checked(truth, scores)
-    if not _two_classes(truth):
+    truth, scores = checks.binary(truth, scores)
+    if not checks.two_classes(truth):
         return np.zeros(0), np.zeros(0)
     false_positive, true_positive, _ = sk.roc_curve(truth, scores)
     return _decimated(false_positive, true_positive, points)
@@ -133,33 +197,11 @@ def precision_recall_curve(
     Raises:
         ValueError: As `roc_auc`, or if `points` is below 2.
     """
-    truth, scores = _checked(truth, scores)
-    if not _two_classes(truth):
+    truth, scores = checks.binary(truth, scores)
+    if not checks.two_classes(truth):
         return np.zeros(0), np.zeros(0)
     precision, recall, _ = sk.precision_recall_curve(truth, scores, drop_intermediate=True)
     return _decimated(recall[::-1], precision[::-1], points)
-
-
-def _checked(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Flat int8 truth and float64 scores."""
-    truth, scores = np.asarray(truth), np.asarray(scores, np.float64)
-    if truth.shape != scores.shape:
-        raise ValueError(
-            f"truth and scores must have one shape, got {truth.shape} and {scores.shape}."
-        )
-    other = truth[(truth != 0) & (truth != 1)]
-    if other.size:
-        raise ValueError(
-            f"truth must be 0 or 1, found {other.flat[0]}; remove void entries before."
-        )
-    bad = scores.size - int(np.isfinite(scores).sum())
-    if bad:
-        raise ValueError(f"{bad} of {scores.size} scores are NaN or infinite.")
-    return truth.ravel().astype(np.int8), scores.ravel()
-
-
-def _two_classes(truth: np.ndarray) -> bool:
-    return 0 < int(truth.sum(dtype=np.int64)) < truth.size
 
 
 def _decimated(x: np.ndarray, y: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:

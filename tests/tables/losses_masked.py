@@ -58,4 +58,38 @@ ROWS = [
         bad=[{"values": np.zeros((8, 5))}],
         errors=None,  # Any array of real numbers has a wider form.
     ),
+    Row(
+        masked.absolute,
+        {"values": VALUES},
+        rows=("values",),
+        differentiable=("values",),
+        float32=1e-7,
+        bad=[{"values": np.zeros((8, 5))}],
+        errors=[ERRORS[1]],
+    ),
+    Row(
+        masked.as_mask,
+        {"where": WHERE},
+        options={"shape": (8, 5)},
+        outputs="same",
+        errors=[({"where": np.ones((8, 4), bool)}, ValueError, r"where.*\(8, 5\).*\(8, 4\)")],
+    ),
+    Row(
+        masked.valid_rows,
+        {"valid": WHERE[:, 0]},
+        options={"rows": 8},
+        outputs="same",
+        errors=[({"valid": np.ones(7, bool)}, ValueError, r"valid.*\(8,\).*\(7,\)")],
+    ),
+    Row(
+        masked.zero_outside,
+        {"values": VALUES, "where": WHERE},
+        rows=("values", "where"),
+        differentiable=("values",),
+        bad=[
+            {"where": np.zeros((8, 5), bool)},
+            {"values": np.full((8, 5), np.nan), "where": np.zeros((8, 5), bool)},
+        ],
+        errors=ERRORS,
+    ),
 ]
