@@ -198,24 +198,43 @@ def split(row, given):
     )
 
 
-def value_and_gradient(row, options):
-    """Outputs, and the gradient of their weighted sum in the rows' arguments."""
-    names = [name for name in row.differentiable if name in row.rows]
+def value_and_gradient(row, **options):
+    """Outputs, and the gradient of their weighted sum in each differentiable argument."""
 
     def run(same, rows):
-        chosen, rest = {n: rows[n] for n in names}, {k: rows[k] for k in rows if k not in names}
+        given = {**same, **rows}
+        chosen = {name: given.pop(name) for name in row.differentiable}
 
         def weighted(chosen):
-            outputs = bound(row, **options)({**same, **rest, **chosen})
-            value = objective(outputs) if names else 0.0
+            outputs = bound(row, **options)({**given, **chosen})
+            value = objective(outputs) if chosen else 0.0
             if options and row.outputs == "rows":
                 value = jax.lax.psum(value, AXIS)
             return value, outputs
 
-        if not names:
+        if not chosen:
             return weighted({})[1], {}
         (_, outputs), gradient = jax.value_and_grad(weighted, has_aux=True)(chosen)
         return outputs, gradient
+
+    return run
+
+
+WITH_GRADIENT = {}
+
+
+def compiled_gradient(row):
+    """`value_and_gradient` on one device under `jit`, shared by the tests of a row."""
+    return WITH_GRADIENT.setdefault(row.id, jax.jit(value_and_gradient(row)))
+
+
+def on_each_device(row):
+    """The same on the rows of a device; of gradients, those in the rows."""
+    function = value_and_gradient(row, **({"axis_name": AXIS} if row.coupled else {}))
+
+    def run(same, rows):
+        outputs, gradient = function(same, rows)
+        return outputs, {name: gradient[name] for name in gradient if name in row.rows}
 
     return run
 
@@ -226,9 +245,9 @@ def test_eight_devices_give_the_same_as_one(row, layout):
     if not row.rows:
         pytest.skip("has no rows to share out")
     same, rows = split(row, arguments(row))
-    expected, gradient = jax.jit(value_and_gradient(row, {}))(same, rows)
-    options = {"axis_name": AXIS} if row.coupled else {}
-    function = value_and_gradient(row, options)
+    expected, gradient = compiled_gradient(row)(same, rows)
+    gradient = {name: gradient[name] for name in gradient if name in row.rows}
+    function = on_each_device(row)
     if layout == "pmap":
         run = jax.pmap(lambda s, r: function(s[0], r), axis_name=AXIS, in_axes=(None, 0))
         shared = jax.tree.map(lambda x: x.reshape(DEVICES, -1, *x.shape[1:]), rows)
@@ -293,18 +312,8 @@ def test_gradient_agrees_with_finite_differences(row):
 
 @every_gradient
 def test_value_and_gradient_are_finite_at_the_bad_points(row):
-    def run(chosen, rest):
-        def weighted(chosen):
-            outputs = bound(row)({**rest, **chosen})
-            return objective(outputs), outputs
-
-        return jax.value_and_grad(weighted, has_aux=True)(chosen)
-
-    run = jax.jit(run)
     for replaced in row.bad:
-        given = arguments(row, replaced=replaced)
-        chosen = {name: given.pop(name) for name in row.differentiable}
-        (_, outputs), gradient = run(chosen, given)
+        outputs, gradient = compiled_gradient(row)(*split(row, arguments(row, replaced=replaced)))
         for leaf in [*floats(outputs), *jax.tree.leaves(gradient)]:
             assert np.isfinite(leaf).all(), f"at {list(replaced)}"
 
@@ -319,6 +328,7 @@ def test_errors_name_the_argument(row):
 
 
 def test_rows_state_what_they_must():
+    assert len({row.id for row in ROWS}) == len(ROWS)  # Compiled programs are kept by it.
     for row in ROWS:
         batch = {np.shape(jax.tree.leaves(row.arguments[name])[0])[0] for name in row.rows}
         assert len(batch) <= 1, row.id

@@ -24,8 +24,9 @@ def rotate_translate(
 
     Args:
         images: Floats `[B, H, W, C]` of any range, else a `TypeError` or `ValueError`.
-        angles: Counter-clockwise, in degrees, `[B]`, else a `ValueError`.
-        shifts: Downwards and to the right, in pixels, `[B, 2]`, else a `ValueError`.
+        angles: Counter-clockwise, in degrees, floats or integers `[B]`, else a `ValueError`.
+        shifts: Downwards and to the right, in pixels, floats or integers `[B, 2]`, else a
+            `ValueError`.
         fill: Value of places more than half a pixel outside the image.
 
     Returns:
@@ -45,8 +46,9 @@ def rotate_translate_labels(
 
     Args:
         labels: Integers `[B, H, W]`, else a `TypeError` or `ValueError`.
-        angles: Counter-clockwise, in degrees, `[B]`, else a `ValueError`.
-        shifts: Downwards and to the right, in pixels, `[B, 2]`, else a `ValueError`.
+        angles: Counter-clockwise, in degrees, floats or integers `[B]`, else a `ValueError`.
+        shifts: Downwards and to the right, in pixels, floats or integers `[B, 2]`, else a
+            `ValueError`.
         background: Label of places outside.
 
     Returns:
@@ -123,7 +125,8 @@ def _sources(values, angles, shifts) -> tuple[jax.Array, jax.Array]:
     batch, height, width = values.shape[:3]
     checks.shape_equal("angles", jnp.shape(angles), (batch,))
     checks.shape_equal("shifts", jnp.shape(shifts), (batch, 2))
-    angles, shifts = precision.widen(angles), precision.widen(shifts)
+    dtype = precision.widen(jnp.zeros((), jnp.result_type(angles, shifts, jnp.float16))).dtype
+    angles, shifts = jnp.asarray(angles, dtype), jnp.asarray(shifts, dtype)
     radians = jnp.deg2rad(angles)[:, None, None]
     cosine, sine = jnp.cos(radians), jnp.sin(radians)
     centre = (height - 1) / 2, (width - 1) / 2

@@ -20,7 +20,7 @@ def gaussian_blur(images: jax.Array, sigma: jax.Array, *, kernel_size: int) -> j
         kernel_size: Taps of the kernel, odd and at least 1, else a `ValueError`.
 
     Returns:
-        `[B, H, W, C]` in the type of the images and within their range.
+        `[B, H, W, C]` in the type of the images, each in the range of its image.
     """
     checks.images("images", images)
     checks.shape_equal("sigma", jnp.shape(sigma), images.shape[:1])
@@ -33,8 +33,11 @@ def gaussian_blur(images: jax.Array, sigma: jax.Array, *, kernel_size: int) -> j
     padded = jnp.pad(wide, ((0, 0), border, border, (0, 0)), mode="reflect")
     # dm_pix would darken the border: its own padding is with zeros.
     blur = lambda x, s: dm_pix.gaussian_blur(x, s, kernel_size, padding="VALID")  # noqa: E731
-    wide = jax.vmap(blur)(padded, jnp.maximum(jnp.asarray(sigma), _NARROWEST).astype(wide.dtype))
-    return wide.astype(images.dtype)
+    sigma = jnp.maximum(jnp.asarray(sigma), _NARROWEST).astype(wide.dtype)
+    with jax.default_matmul_precision("highest"):  # Else accelerators round the image to 8 bits.
+        blurred = jax.vmap(blur)(padded, sigma)
+    low, high = (f(wide, axis=(1, 2, 3), keepdims=True) for f in (jnp.min, jnp.max))
+    return precision.bounded(blurred, low, high).astype(images.dtype)
 
 
 def random_blur(

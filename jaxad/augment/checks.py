@@ -61,10 +61,19 @@ def integers(name: str, array: jax.Array) -> None:
 
 
 def keys(name: str, array: jax.Array, batch: int | None = None) -> None:
-    """Raises unless an array holds one typed PRNG key for each example of the batch."""
+    """Raises unless an array holds one typed threefry key for each example of the batch.
+
+    Draws of other keys, as "rbg", depend on the whole batch under `vmap`.
+    """
     dtype = getattr(array, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
         raise TypeError(f"{name}: expected typed PRNG keys, one per example, got {dtype}.")
+    implementation = str(jax.random.key_impl(array))
+    if implementation != "threefry2x32":
+        raise TypeError(
+            f"{name}: expected threefry2x32 keys, whose draws do not hang on the rest of the "
+            f"batch, got {implementation}; make them by jax.random.key(seed, impl='threefry2x32')."
+        )
     if array.ndim != 1 or batch not in (None, array.shape[0]):
         expected = "[B]" if batch is None else (batch,)
         raise ValueError(f"{name}: expected shape {expected}, got {array.shape}.")

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from jaxad.augment import checks, draws, precision
 
 __all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
     "draw_jitter",
     "jitter",
     "normalize",
@@ -184,10 +186,15 @@ def random_jitter(
 
 
 def _luminance(wide: jax.Array) -> jax.Array:
-    return wide if wide.shape[-1] == 1 else dm_pix.rgb_to_grayscale(wide)
+    if wide.shape[-1] == 1:
+        return wide
+    with jax.default_matmul_precision("highest"):  # Else accelerators round the image to 8 bits.
+        return dm_pix.rgb_to_grayscale(wide)
 
 
 def _turn_hue(wide: jax.Array, turns: jax.Array) -> jax.Array:
     if wide.shape[-1] == 1:
         return wide
-    return jax.vmap(dm_pix.adjust_hue)(wide, turns.astype(wide.dtype))
+    with jax.default_matmul_precision("highest"):
+        turned = jax.vmap(dm_pix.adjust_hue)(wide, turns.astype(wide.dtype))
+    return precision.bounded(turned, 0.0, 1.0)

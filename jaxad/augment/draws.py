@@ -1,8 +1,9 @@
 """Random numbers from one key per example.
 
 The draw of an example depends on its key alone: not on the other examples of the batch, on their
-number, or on how devices share them. Numbers are float32 or int32 whatever types are enabled, so
-that one key means one augmentation.
+number, or on how devices share them. This holds for threefry keys, the default of JAX: others, as
+"rbg", draw jointly under `vmap` and are refused. Numbers are float32 or int32 whatever types are
+enabled, so that one key means one augmentation.
 """
 
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ def split(keys: jax.Array, count: int) -> jax.Array:
 def uniform(
     keys: jax.Array, low: jax.Array, high: jax.Array, *, shape: Sequence[int] = ()
 ) -> jax.Array:
-    """Numbers uniform in [low, high).
+    """Numbers uniform in [low, high]; `high` itself comes by rounding only.
 
     Args:
         keys: Typed keys `[B]`, else a `TypeError`.

@@ -106,7 +106,7 @@ def paste_lesions(
         `[B, H, W]` (004, section 5.3.2).
     """
     checks.images("images", images)
-    checks.images("bank", bank)
+    _check_bank(images, bank)
     batch, count, h, w, _ = lesions.noise.shape
     checks.shape_equal("lesions.sources", lesions.sources.shape, (images.shape[0], count))
     corners = lesions.source_corners.reshape(-1, 2)
@@ -138,20 +138,26 @@ def draw_lesions(
         keys: Typed keys `[B]`, else a `TypeError`.
         counts: Number of lesions of each image, the class n, integers in 0..largest `[B]`, else a
             `ValueError`.
-        places: Which image of the bank each image is, integers `[B]`: it is then not its own source
-            unless it is the only one. By default any image of the bank may be the source.
+        places: Which image of the bank each image is, integers `[B]`, else a `TypeError` or
+            `ValueError`: it is then not its own source unless it is the only one. By default any
+            image of the bank may be the source.
         shape: Height, width and channels of the images, else a `ValueError`.
         bank_shape: Number, height and width of the images of the bank, else a `ValueError`.
         largest: Largest number of lesions; at least 1, else a `ValueError`.
         extent: Smallest and largest height and width as a share of the image's, else a
             `ValueError` (patches of 32 pixels: (0.15, 0.4)).
-        smallest: Least height and width in pixels.
+        smallest: Least height and width in pixels; at least 1, else a `ValueError`.
         probability: Of each deformation, in [0, 1], else a `ValueError`.
-        jitter: Strengths of brightness, contrast, saturation and hue; see `color.draw_jitter`.
-        strength: Smallest and largest strength of the fisheye, in order, else a `ValueError`.
-        amplitude: Smallest and largest amplitude of the wave as a share of the lesion's height.
-        length: Smallest and largest length of the wave as a share of the lesion's width.
-        sigma: Smallest and largest standard deviation of the noise.
+        jitter: Strengths of brightness, contrast, saturation and hue, else a `ValueError`; see
+            `color.draw_jitter`.
+        strength: Smallest and largest strength of the fisheye, in order and in [0, 1), else a
+            `ValueError`.
+        amplitude: Smallest and largest amplitude of the wave as a share of the lesion's height, in
+            order, else a `ValueError`.
+        length: Smallest and largest length of the wave as a share of the lesion's width, in order
+            and above 0, else a `ValueError`.
+        sigma: Smallest and largest standard deviation of the noise, in order and at least 0, else
+            a `ValueError`.
 
     Returns:
         `Lesions` of `[B, largest, ...]`; the first `counts` of each image have a size.
@@ -160,7 +166,18 @@ def draw_lesions(
     checks.shape_equal("counts", jnp.shape(counts), keys.shape)
     checks.integer("largest", largest)
     checks.interval("extent", extent, minimum=0.0)
+    checks.integer("smallest", smallest)
+    if places is not None:
+        checks.shape_equal("places", jnp.shape(places), keys.shape)
+        checks.integers("places", places)
     checks.interval("strength", strength, minimum=0.0)
+    if strength[1] >= 1.0:
+        raise ValueError(f"strength: expected less than 1, got {strength!r}.")
+    checks.interval("amplitude", amplitude)
+    checks.interval("length", length, minimum=1e-6)
+    checks.interval("sigma", sigma, minimum=0.0)
+    if len(jitter) != 4:
+        raise ValueError(f"jitter: expected 4 strengths, got {jitter!r}.")
     buffer = tuple(max(smallest, round(extent[1] * side)) for side in shape[:2])
     sides = jnp.asarray([*shape[:2], *bank_shape[1:]])
     if any(buffer[i] > min(shape[i], bank_shape[i + 1]) for i in (0, 1)):
@@ -224,11 +241,19 @@ def random_medmix(
         `[B, H, W, C]` in [0, 1], in the type of the images, and what was drawn (004, 5.3.2).
     """
     checks.images("images", images)
-    checks.images("bank", bank)
+    _check_bank(images, bank)
     checks.keys("keys", keys, images.shape[0])
     shapes = {"shape": images.shape[1:], "bank_shape": bank.shape[:3]}
     lesions = draw_lesions(keys, counts, places, **shapes, **options)
     return paste_lesions(images, bank, lesions)[0], lesions
+
+
+def _check_bank(images: jax.Array, bank: jax.Array) -> None:
+    checks.images("bank", bank)
+    expected, actual = jnp.result_type(images), jnp.result_type(bank)
+    if actual != expected:
+        raise TypeError(f"bank: expected {expected} as the images, got {actual}.")
+    checks.shape_equal("bank", jnp.shape(bank), (*jnp.shape(bank)[:3], jnp.shape(images)[3]))
 
 
 def _draw_sources(keys, places, bank_size: int, largest: int) -> jax.Array:

@@ -1,7 +1,12 @@
-"""Images of another size, not smoothed before they shrink: see `crops` for a function that does.
+"""Images and label maps of another size.
 
-Source: "001" is the document on cosine prototypes (PAnS), whose network enlarges with half-pixel
-centres and pools adaptively; the networks of PEBAL align the corners.
+Images are not smoothed before they shrink: see `crops` for a function that does. Of label maps
+three rules are published: the upper left pixel (`resize_nearest`), the pixel under the centre
+(`resize_labels_centre`), the most frequent one of a block (`resize_labels_majority`).
+
+Sources: "000" is the document on auxiliary prototypes, whose rule for labels is not stated; "001"
+the document on cosine prototypes (PAnS), whose network enlarges with half-pixel centres and pools
+adaptively; the networks of PEBAL align the corners.
 """
 
 import jax
@@ -14,6 +19,8 @@ __all__ = [
     "adaptive_average_pool",
     "resize_corners",
     "resize_half_pixel",
+    "resize_labels_centre",
+    "resize_labels_majority",
     "resize_nearest",
 ]
 
@@ -48,6 +55,55 @@ def resize_corners(images: jax.Array, *, size: tuple[int, int]) -> jax.Array:
     return _resize(images, size, lambda i, n, m: i * (n - 1) / max(m - 1, 1))
 
 
+def resize_labels_centre(values: jax.Array, *, size: tuple[int, int]) -> jax.Array:
+    """Nearest resizing by the pixel under the centre: output i reads floor((i + 0.5) n_in / n_out).
+
+    Pillow's "nearest" and torch's "nearest-exact".
+
+    Args:
+        values: Label maps `[B, H, W]` or images `[B, H, W, C]` of any type, else a `ValueError`.
+        size: New height and width, else a `ValueError`.
+
+    Returns:
+        `[B, *size]` or `[B, *size, C]`: entries of `values`, exactly (000, sheet section 7).
+    """
+    return _pick(values, size, lambda i, n, m: (2 * i + 1) * n // (2 * m))
+
+
+def resize_labels_majority(labels: jax.Array, *, factor: int) -> jax.Array:
+    """The most frequent label of each block of factor x factor pixels, of equal ones the lowest.
+
+    A label such as "void" counts as any other.
+
+    Args:
+        labels: Integers `[B, H, W]`, H and W multiples of `factor`, else a `TypeError` or
+            `ValueError`.
+        factor: Side of a block in pixels; at least 1, else a `ValueError`.
+
+    Returns:
+        `[B, H / factor, W / factor]` in the type of the labels (000, sheet section 7).
+    """
+    labels = jnp.asarray(labels)
+    checks.integers("labels", labels)
+    checks.integer("factor", factor)
+    if labels.ndim != 3 or labels.shape[1] % factor or labels.shape[2] % factor:
+        raise ValueError(
+            f"labels: expected [B, H, W] of sides that {factor} divides, got shape {labels.shape}."
+        )
+    batch, height, width = labels.shape
+    rows, columns = height // factor, width // factor
+    blocks = labels.reshape(batch, rows, factor, columns, factor).swapaxes(2, 3)
+    blocks = jnp.sort(blocks.reshape(batch, rows, columns, factor**2), axis=-1)
+    # Sorted, a label is a run; the first place at which the longest run so far ends is its label's.
+    changes = jnp.concatenate(
+        [jnp.ones_like(blocks[..., :1], bool), blocks[..., 1:] != blocks[..., :-1]], axis=-1
+    )
+    places = jnp.arange(factor**2)
+    starts = jax.lax.cummax(jnp.where(changes, places, 0), axis=blocks.ndim - 1)
+    best = jnp.argmax(places - starts, axis=-1)[..., None]
+    return jnp.take_along_axis(blocks, best, axis=-1)[..., 0]
+
+
 def resize_nearest(values: jax.Array, *, size: tuple[int, int]) -> jax.Array:
     """Nearest resizing of labels: output i reads floor(i n_in / n_out), torch's "nearest".
 
@@ -58,15 +114,7 @@ def resize_nearest(values: jax.Array, *, size: tuple[int, int]) -> jax.Array:
     Returns:
         `[B, *size]` or `[B, *size, C]`: entries of `values`, exactly.
     """
-    values = jnp.asarray(values)
-    if values.ndim not in (3, 4):
-        raise ValueError(f"values: expected [B, H, W(, C)], got shape {values.shape}.")
-    checks.size("size", size)
-    for axis, outputs in zip((1, 2), size, strict=True):
-        # In integers: a product of floats may fall just short of a pixel.
-        indices = np.arange(outputs) * values.shape[axis] // outputs
-        values = jnp.take(values, jnp.asarray(indices), axis=axis)
-    return values
+    return _pick(values, size, lambda i, n, m: i * n // m)
 
 
 def adaptive_average_pool(images: jax.Array, *, size: tuple[int, int]) -> jax.Array:
@@ -97,6 +145,18 @@ def _bins(inputs: int, bins: int) -> np.ndarray:
     k, pixels = np.arange(bins)[:, None], np.arange(inputs)
     inside = (pixels >= k * inputs // bins) & (pixels < -((k + 1) * inputs // -bins))
     return inside / inside.sum(axis=1, keepdims=True)
+
+
+def _pick(values: jax.Array, size: tuple[int, int], place) -> jax.Array:
+    values = jnp.asarray(values)
+    if values.ndim not in (3, 4):
+        raise ValueError(f"values: expected [B, H, W(, C)], got shape {values.shape}.")
+    checks.size("size", size)
+    for axis, outputs in zip((1, 2), size, strict=True):
+        # In integers: a product of floats may fall just short of a pixel.
+        indices = place(np.arange(outputs), values.shape[axis], outputs)
+        values = jnp.take(values, jnp.asarray(indices), axis=axis)
+    return values
 
 
 def _resize(images: jax.Array, size: tuple[int, int], coordinate) -> jax.Array:

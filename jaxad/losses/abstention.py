@@ -26,6 +26,7 @@ __all__ = [
     "deep_gambler",
     "energy_penalty",
     "outlier_class_cross_entropy",
+    "pixel_loss_released",
 ]
 
 _LOWEST_PENALTY = 1e-6  # An energy of 0 gives a penalty of 0, and r / a must stay finite.
@@ -37,7 +38,8 @@ def energy_penalty(energy: jax.Array, *, floor: float = _LOWEST_PENALTY) -> jax.
 
     Args:
         energy: E, floats `[...]`, else a `TypeError`.
-        floor: Lowest penalty, above 0, else a `ValueError`; it passes no gradient.
+        floor: Lowest penalty, above 0, else a `ValueError`; it passes no gradient. The losses of
+            this file do not go below 1e-6 themselves.
 
     Returns:
         Penalty `[...]`, at least float32. The document lets the gradient through; wrap it in
@@ -96,8 +98,7 @@ def abstention_loss(
     """
     checks.shape_equal("labels", jnp.shape(labels), jnp.shape(logits)[:-1])
     log_p, log_abstained, where = _log_shares(logits, penalty, where)
-    log_label = cross_entropy.select_class(log_p, labels, where)
-    return jnp.where(where, -jnp.logaddexp(log_label, log_abstained), 0.0)
+    return _label_loss(log_p, log_abstained, labels, where)
 
 
 def deep_gambler(
@@ -146,10 +147,37 @@ def class_suppression_released(
     References:
         Released code, without its factor 0.1.
     """
-    log_p, log_abstained, where = _log_shares(logits, penalty, where)
-    shares = jnp.logaddexp(log_p[..., :-1], log_abstained[..., None])
-    each = jnp.maximum(shares, jnp.log(_LOWEST_SHARE))
-    return jnp.where(where, -jnp.mean(each, axis=-1), 0.0)
+    return _suppression(*_log_shares(logits, penalty, where))
+
+
+def pixel_loss_released(
+    logits: jax.Array,
+    labels: jax.Array,
+    penalty: jax.Array | float,
+    inlier: jax.Array,
+    outlier: jax.Array,
+) -> jax.Array:
+    """`abstention_loss` on inlier and `class_suppression_released` on outlier pixels, in one pass.
+
+    Args:
+        logits: Floats `[..., Y + 1]`, else a `TypeError`.
+        labels: Integers `[...]`, else a `ValueError`; looked at on inlier pixels alone.
+        penalty: a; broadcasts to `labels`, else a `ValueError`. Below 1e-6 it counts as 1e-6.
+        inlier: Inlier pixels; broadcasts to `labels`, else a `ValueError`.
+        outlier: Outlier pixels; broadcasts to `labels`, else a `ValueError`.
+
+    Returns:
+        Loss per pixel `[...]`, not reduced; 0 with zero gradient on void pixels.
+
+    References:
+        Released code, without its factor 0.1 for outliers.
+    """
+    checks.shape_equal("labels", jnp.shape(labels), jnp.shape(logits)[:-1])
+    inlier = masked.as_mask(inlier, jnp.shape(labels), name="inlier")
+    outlier = masked.as_mask(outlier, jnp.shape(labels), name="outlier")
+    log_p, log_abstained, _ = _log_shares(logits, penalty, inlier | outlier)
+    of_inliers = _label_loss(log_p, log_abstained, labels, inlier & ~outlier)
+    return of_inliers + _suppression(log_p, log_abstained, outlier)
 
 
 def outlier_class_cross_entropy(
@@ -170,11 +198,21 @@ def outlier_class_cross_entropy(
         Document, table 11.5, the row trained with cross-entropy.
     """
     checks.shape_equal("labels", jnp.shape(labels), jnp.shape(logits)[:-1])
-    checks.broadcastable("inlier", jnp.shape(inlier), jnp.shape(labels))
-    checks.broadcastable("outlier", jnp.shape(outlier), jnp.shape(labels))
-    inlier, outlier = jnp.asarray(inlier).astype(bool), jnp.asarray(outlier).astype(bool)
+    inlier = masked.as_mask(inlier, jnp.shape(labels), name="inlier")
+    outlier = masked.as_mask(outlier, jnp.shape(labels), name="outlier")
     labels = jnp.where(outlier, logits.shape[-1] - 1, labels)
     return cross_entropy.softmax_cross_entropy(logits, labels, inlier | outlier)
+
+
+def _label_loss(log_p, log_abstained, labels, where):
+    log_label = cross_entropy.select_class(log_p, labels, where)
+    return jnp.where(where, -jnp.logaddexp(log_label, log_abstained), 0.0)
+
+
+def _suppression(log_p, log_abstained, where):
+    shares = jnp.logaddexp(log_p[..., :-1], log_abstained[..., None])
+    each = jnp.maximum(shares, jnp.log(_LOWEST_SHARE))
+    return jnp.where(where, -jnp.mean(each, axis=-1), 0.0)
 
 
 def _log_shares(logits, penalty, where):

@@ -7,6 +7,9 @@ Conventions of this file:
   `gradient_penalty`.
 - Losses are minimised by the player that they name. What a player must not change reaches it
   without gradient: stop it (`jax.lax.stop_gradient`) where one network feeds another.
+- Rows of padding must be finite, or the zero gradient of a row that is dropped later turns into NaN
+  (`masked.zero_outside` makes them so). Only `gradient_penalty` and `squared_slopes` have a `where`
+  of their own, outside which points may hold anything.
 - Discriminators give logits u: D = sigmoid(u), of which only log D = -softplus(-u) and
   log(1 - D) = -softplus(u) appear, finite for any u.
 - 16-bit inputs are widened.
@@ -29,6 +32,7 @@ __all__ = [
     "generator_minimax",
     "generator_non_saturating",
     "gradient_penalty",
+    "squared_slopes",
     "wasserstein_critic",
     "wasserstein_generator",
 ]
@@ -73,14 +77,15 @@ def gradient_penalty(
 ) -> jax.Array:
     """(||grad D(x)|| - 1)² at each point, the norm over all entries of an example.
 
-    Points are interpolates of real and generated examples (`random_interpolate`), or either
-    themselves. The norm of a zero gradient has zero derivative: a constant critic costs 1.
+    Points are real and generated examples mixed by `interpolation.interpolate`, with shares from
+    `interpolation.draw_shares(keys, high=1.0)`, or either themselves. The norm of a zero gradient
+    has zero derivative: a constant critic costs 1.
 
     Args:
         critic: D, of a batch `[B, ...]` to `[B]`, else a `ValueError`. It is called on batches of
             one, under `vmap`: a critic that mixes examples does not see the others here.
         points: Floats `[B, ...]`, else a `TypeError`; constants as a rule.
-        where: Real examples `[B]`, else a `ValueError`; all by default.
+        where: Real examples; broadcasts to `[B]`, else a `ValueError`. All by default.
 
     Returns:
         `[B]`; 0 with zero gradient outside `where`. Differentiable in what the critic closes over.
@@ -88,20 +93,35 @@ def gradient_penalty(
     References:
         Document, eq. 3.5; https://arxiv.org/abs/1704.00028, eq. 3.
     """
-    checks.floating("points", points)
-    where = jnp.ones(jnp.shape(points)[:1], bool) if where is None else jnp.asarray(where)
-    checks.shape_equal("where", where.shape, jnp.shape(points)[:1])
-    where = where.astype(bool)
-    points = jnp.where(_column(where, points), masked.widen(points), 0.0)
-
-    def value(point):
-        values = critic(point[None])
-        checks.shape_equal("critic", jnp.shape(values), (1,))
-        return values[0]
-
-    slopes = jax.vmap(jax.grad(value))(points)
+    slopes, where = _slopes(critic, points, where)
     norms = masked.norm(slopes, True, axis=tuple(range(1, slopes.ndim)))
     return jnp.where(where, jnp.square(norms - 1.0), 0.0)
+
+
+def squared_slopes(
+    critic: Callable[[jax.Array], jax.Array],
+    points: jax.Array,
+    where: jax.Array | None = None,
+) -> jax.Array:
+    """||grad D(x)||² at each point: the pieces of the R1 penalty of a discriminator.
+
+    DIM adds half the mean over draws from the prior and half the mean over embeddings.
+
+    Args:
+        critic: D, of a batch `[B, ...]` to `[B]`, else a `ValueError`: logits, as a rule. It is
+            called on batches of one, under `vmap`.
+        points: Floats `[B, ...]`, else a `TypeError`; constants as a rule.
+        where: Real examples; broadcasts to `[B]`, else a `ValueError`. All by default.
+
+    Returns:
+        `[B]`; 0 with zero gradient outside `where`. Differentiable in what the critic closes over.
+
+    References:
+        https://arxiv.org/abs/1801.04406 (R1); github.com/rdevon/DIM.
+    """
+    slopes, where = _slopes(critic, points, where)
+    squares = jnp.sum(jnp.square(slopes), axis=tuple(range(1, slopes.ndim)))
+    return jnp.where(where, squares, 0.0)
 
 
 def discriminator(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
@@ -172,5 +192,19 @@ def generator_cooperative(fake_logits: jax.Array) -> jax.Array:
     return jax.nn.softplus(masked.widen(fake_logits))
 
 
-def _column(values, like):
-    return values.reshape(values.shape + (1,) * (jnp.ndim(like) - 1))
+def _slopes(critic, points, where):
+    """The critic's gradient at each point `[B, ...]`, and which points are real `[B]`."""
+    checks.floating("points", points)
+    where = masked.as_mask(where, jnp.shape(points)[:1])
+    column = where.reshape(where.shape + (1,) * (jnp.ndim(points) - 1))
+    points, column = masked.zero_outside(points, column)
+    # A critic may be singular at 0 (a norm, say), and 0 times an infinite slope is NaN: padding
+    # becomes a copy of the first real point. Without any, zeros are all there is.
+    points = jnp.where(column, points, jax.lax.stop_gradient(points[jnp.argmax(where)]))
+
+    def value(point):
+        values = critic(point[None])
+        checks.shape_equal("critic", jnp.shape(values), (1,))
+        return values[0]
+
+    return jax.vmap(jax.grad(value))(points), where

@@ -55,8 +55,12 @@ def softmax_cross_entropy(
     """
     logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     real = _check(logits, labels, where, "logits")
-    log_shares = jax.nn.log_softmax(jnp.where(real[..., None], masked.widen(logits), 0.0))
-    return -select_class(log_shares, labels, real)
+    logits = jnp.where(real[..., None], masked.widen(logits), 0.0)
+    # The label's logit is picked before the normalisation: no map of log-probabilities is kept. The
+    # largest is taken off first, or large logits would cancel.
+    logits = logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+    normaliser = jax.nn.logsumexp(logits, axis=-1)
+    return jnp.where(real, normaliser - select_class(logits, labels, real), 0.0)
 
 
 def mean_cross_entropy(
@@ -79,7 +83,7 @@ def mean_cross_entropy(
         returns NaN).
 
     References:
-        Document 001, section 3.2, eq. 3; document 000, section 3.3.
+        Document 001, section 3.2, eq. 3; document 000, section 3, eq. 4 (L_seg).
     """
     each = softmax_cross_entropy(logits, labels, where)
     return masked.mean(each, True if where is None else where, axis_name=axis_name)

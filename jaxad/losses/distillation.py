@@ -164,7 +164,7 @@ def update_center(
     Args:
         center: c `[K]`, else a `ValueError`.
         logits: Teacher logits `[B, ..., K]`, before centering and temperature.
-        where: Real images `[B]`, else a `ValueError`; all by default.
+        where: Real images; broadcasts to `[B]`, else a `ValueError`. All by default.
         momentum: m in [0, 1].
         axis_name: Named axis of devices; all get the center of the global batch.
 
@@ -173,8 +173,7 @@ def update_center(
     """
     checks.floating("logits", logits)
     checks.shape_equal("center", jnp.shape(center), jnp.shape(logits)[-1:])
-    where = jnp.ones(jnp.shape(logits)[:1], bool) if where is None else jnp.asarray(where)
-    checks.shape_equal("where", where.shape, jnp.shape(logits)[:1])
+    where = masked.as_mask(where, jnp.shape(logits)[:1])
     logits = jax.lax.stop_gradient(logits)
     rows = where.reshape(where.shape + (1,) * (logits.ndim - 1))
     leading = tuple(range(logits.ndim - 1))
@@ -226,9 +225,10 @@ def cosine_schedule(
 ) -> jax.Array:
     """A line from `start` to `base`, then half a cosine from `base` to `final` (base release).
 
-    For learning rates, weight decay (0.04 to 0.4) and the momentum of `ema` (0.996 to 1). The
-    first step has exactly `start`, step warmup_steps - 1 exactly `base`; `final` is reached at
-    `steps`, one after the last.
+    For learning rates, weight decay (0.04 to 0.4) and the momentum of `ema` (0.996 to 1). With at
+    least 2 warm-up steps, step 0 has `start` and step warmup_steps - 1 has `base`, as has the next;
+    a single one has `start`; without any, step 0 has `base`. `final` is reached at `steps`, one
+    after the last.
 
     Args:
         step: Integers from 0 `[...]`; may be traced.
@@ -236,7 +236,7 @@ def cosine_schedule(
         final: Value at step `steps` and beyond.
         steps: Length of training, at least 1, else a `ValueError`.
         warmup_steps: From 0 to `steps` - 1, else a `ValueError`.
-        start: Value at step 0 of a warm-up.
+        start: Value at step 0 of a warm-up; unused without one.
 
     Returns:
         Values `[...]`, in JAX's default float type.
@@ -284,7 +284,7 @@ def occupied_dimensions(
 
     Args:
         probabilities: Of the teacher `[B, K]`, else a `ValueError`.
-        where: Real rows `[B]`, else a `ValueError`; all by default.
+        where: Real rows; broadcasts to `[B]`, else a `ValueError`. All by default.
         axis_name: Named axis of devices; all get the count of the global batch.
 
     Returns:
@@ -295,8 +295,7 @@ def occupied_dimensions(
     """
     checks.rank_equal("probabilities", jnp.shape(probabilities), "B K")
     rows, classes = jnp.shape(probabilities)
-    where = jnp.ones(rows, bool) if where is None else jnp.asarray(where)
-    checks.shape_equal("where", where.shape, (rows,))
+    where = masked.as_mask(where, (rows,))
     shares = masked.mean(probabilities, where[:, None], axis=0, axis_name=axis_name)
     # Rounding of a mean of exact 1 / K must not count as more than that.
     rounding = 32.0 * float(jnp.finfo(shares.dtype).eps)

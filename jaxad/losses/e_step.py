@@ -113,7 +113,8 @@ def add_released(
         state: Of the batches before.
         embeddings: Floats `[B, D]`, else a `TypeError`.
         center: `[D]`, else a `ValueError`.
-        where: Rows that count `[B]`, else a `ValueError`; a batch without any is none.
+        where: Rows that count; broadcasts to `[B]`, else a `ValueError`. A batch without any is
+            none.
         floor: Least variance of a batch.
         axis_name: Named axis of devices that share the batch.
 
@@ -122,8 +123,7 @@ def add_released(
     """
     checks.rank_equal("embeddings", jnp.shape(embeddings), "B D")
     distances = one_class.squared_distance(embeddings, center)
-    where = jnp.ones(distances.shape, bool) if where is None else jnp.asarray(where).astype(bool)
-    checks.shape_equal("where", where.shape, distances.shape)
+    where = masked.as_mask(where, distances.shape)
     mean = masked.mean(distances, where, axis_name=axis_name)
     real = masked.count(where, distances, axis_name=axis_name) > 0
     total = masked.widen(state.total)

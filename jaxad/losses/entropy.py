@@ -31,6 +31,7 @@ __all__ = [
     "normalised_entropy",
     "normalised_entropy_of_probabilities",
     "outlier_cross_entropy",
+    "predicted_class_variance",
     "predictive_entropy",
     "predictive_variance",
     "uniform_cross_entropy",
@@ -146,7 +147,7 @@ def mean_log_probabilities(logits: jax.Array) -> jax.Array:
         log p̄ `[..., K]`, at least float32, to be used like logits.
     """
     log_p = _passes(logits)
-    return jax.nn.logsumexp(log_p, axis=0) - math.log(log_p.shape[0])
+    return _mean_log(log_p)
 
 
 def predictive_entropy(logits: jax.Array) -> jax.Array:
@@ -178,10 +179,28 @@ def mutual_information(logits: jax.Array) -> jax.Array:
     """
     # As the mean divergence of a pass from the mean: the difference of two entropies would cancel.
     log_p = _passes(logits)
-    log_mean = jax.nn.logsumexp(log_p, axis=0) - math.log(log_p.shape[0])
+    log_mean = _mean_log(log_p)
     p = jnp.exp(log_p)
     apart = jnp.where(p > 0.0, log_p - log_mean, 0.0)
     return jnp.maximum(jnp.mean(jnp.sum(p * apart, axis=-1), axis=0), 0.0)
+
+
+def predicted_class_variance(logits: jax.Array) -> jax.Array:
+    """Variance over passes of the probability of the class that their mean predicts.
+
+    Args:
+        logits: Of T passes, floats `[T, ..., K]`, as for `mean_log_probabilities`.
+
+    Returns:
+        `[...]` in [0, 1 / 4], at least float32, of the T passes themselves (divided by T).
+
+    References:
+        MC dropout as in document 001, table 1, which leaves the statistic open.
+    """
+    p = jnp.exp(_passes(logits))
+    predicted = jnp.argmax(jnp.mean(p, axis=0), axis=-1)  # Of equal ones the first.
+    chosen = predicted[..., None] == jnp.arange(p.shape[-1])
+    return jnp.var(jnp.sum(jnp.where(chosen, p, 0.0), axis=-1), axis=0)
 
 
 def predictive_variance(logits: jax.Array) -> jax.Array:
@@ -347,6 +366,12 @@ def _passes(logits):
     if jnp.ndim(logits) < 2 or jnp.shape(logits)[0] < 1:
         raise ValueError(f"logits: expected axes [T, ..., K] with T > 0, got {jnp.shape(logits)}.")
     return _log_probabilities(logits)
+
+
+def _mean_log(log_p):
+    # A class that every pass leaves out (-inf) keeps a finite logarithm, whose slope exists.
+    log_p = jnp.maximum(log_p, jnp.finfo(log_p.dtype).min / 2)
+    return jax.nn.logsumexp(log_p, axis=0) - math.log(log_p.shape[0])
 
 
 def _share_of_most(name, value, classes):

@@ -8,7 +8,7 @@ Conventions of this file:
 - Losses come per image `[B]`; those that couple images as a scalar with `axis_name`: each device
   passes its rows and gets the value of the global batch.
 
-Sources: document 000, section 2, eqs. 2 and 3; Liznerski et al., Explainable Deep One-Class
+Sources: document 000, section 2.2, eq. 3; Liznerski et al., Explainable Deep One-Class
 Classification, https://arxiv.org/abs/2007.01760, and its code (github.com/liznerski/fcdd).
 """
 
@@ -46,12 +46,17 @@ def pseudo_huber(outputs: jax.Array) -> jax.Array:
         score (`prototypes.image_sum`, `prototypes.image_mean`).
 
     References:
-        Document 000, eq. 2.
+        Document 000, section 2.2.
     """
     checks.floating("outputs", outputs)
-    squares = jnp.square(masked.widen(outputs))
-    # e^2 / (sqrt(e^2 + 1) + 1), which does not cancel for small e.
-    return squares / (jnp.sqrt(squares + 1.0) + 1.0)
+    outputs = masked.widen(outputs)
+    # e^2 / (sqrt(e^2 + 1) + 1) does not cancel for small e; for large ones F is |e| - 1 in all
+    # digits, where the square would overflow.
+    large = jnp.abs(outputs) > 1e10
+    squares = jnp.square(jnp.where(large, 0.0, outputs))
+    return jnp.where(
+        large, masked.absolute(outputs) - 1.0, squares / (jnp.sqrt(squares + 1.0) + 1.0)
+    )
 
 
 def image_terms(outputs: jax.Array, labels: jax.Array, where: jax.Array | None = None) -> jax.Array:

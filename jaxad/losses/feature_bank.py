@@ -4,9 +4,9 @@ Conventions of this file:
 
 - `features [Q, D]` are the queries, `bank [M, D]` what they are compared with, by cosine: neither
   need be normalised. A zero vector has cosine 0 with everything.
-- Blocks of `block_size` bank rows are visited in turn, so that memory grows as Q · block_size and
-  no `[Q, M]` array exists, in the gradient neither; results do not depend on the block size beyond
-  rounding.
+- Blocks of `block_size` bank rows are visited in turn, so that memory grows as Q · block_size, or
+  Q · (k + block_size) in `nearest` and `neighbour_votes`, and no `[Q, M]` array exists, in the
+  gradient neither; results do not depend on the block size beyond rounding.
 - `where [M]` marks the real bank rows; the others may hold anything. `exclude [Q]` is the bank row
   that a query must not see, its own in a leave-one-out score, -1 for none. A query without any
   bank row scores 0 with zero gradient.
@@ -70,7 +70,7 @@ def mean_exp(
     Args:
         features: Floats `[Q, D]`, else a `TypeError`.
         bank: Floats `[M, D]` with M >= 1, else a `ValueError`.
-        where: Real bank rows `[M]`, else a `ValueError`; all by default.
+        where: Real bank rows; broadcasts to `[M]`, else a `ValueError`. All by default.
         exclude: Integers `[Q]`, else a `ValueError`; see the top of the file.
         temperature: tau > 0. Below about 1 / 64, scores of near twins leave float32 and follow
             `capped_exp`.
@@ -104,7 +104,7 @@ def log_mean_exp(
     Args:
         features: Floats `[Q, D]`, else a `TypeError`.
         bank: Floats `[M, D]` with M >= 1, else a `ValueError`.
-        where: Real bank rows `[M]`, else a `ValueError`; all by default.
+        where: Real bank rows; broadcasts to `[M]`, else a `ValueError`. All by default.
         exclude: Integers `[Q]`, else a `ValueError`; see the top of the file.
         temperature: tau > 0.
         block_size: Bank rows at a time, at least 1, else a `ValueError`.
@@ -134,13 +134,14 @@ def max_cosine(
     Args:
         features: Floats `[Q, D]`, else a `TypeError`.
         bank: Floats `[M, D]` with M >= 1, else a `ValueError`.
-        where: Real bank rows `[M]`, else a `ValueError`; all by default.
+        where: Real bank rows; broadcasts to `[M]`, else a `ValueError`. All by default.
         exclude: Integers `[Q]`, else a `ValueError`; see the top of the file.
         block_size: Bank rows at a time, at least 1, else a `ValueError`.
         axis_name: Named axis of devices that share the bank.
 
     Returns:
-        Scores `[Q]`; the gradient goes to the nearest row, in equal parts where several are.
+        Scores `[Q]`; the gradient goes to the nearest row. Rows that tie exactly share it: equally
+        within a block and between devices, by halves between a block and those before it.
     """
 
     def step(largest, cosines, keep, _):
@@ -172,7 +173,7 @@ def nearest(
         features: Floats `[Q, D]`, else a `TypeError`.
         bank: Floats `[M, D]` with M >= 1, else a `ValueError`.
         k: At least 1, else a `ValueError`; more than there are rows gives all of them.
-        where: Real bank rows `[M]`, else a `ValueError`; all by default.
+        where: Real bank rows; broadcasts to `[M]`, else a `ValueError`. All by default.
         exclude: Integers `[Q]`, else a `ValueError`; see the top of the file.
         block_size: Bank rows at a time, at least 1, else a `ValueError`.
         axis_name: Named axis of devices that share the bank.
@@ -221,9 +222,9 @@ def neighbour_votes(
     Args:
         features: Floats `[Q, D]`, else a `TypeError`.
         bank: Floats `[M, D]` with M >= 1, else a `ValueError`.
-        labels: Class of each bank row, integers from 0 `[M]`, else a `ValueError`. Labels from
-            `classes` up do not vote.
-        where: Real bank rows `[M]`, else a `ValueError`; all by default.
+        labels: Class of each bank row, integers `[M]`, else a `ValueError`. Labels below 0 (-1 for
+            unlabelled rows, say) or from `classes` up do not vote, but their rows are neighbours.
+        where: Real bank rows; broadcasts to `[M]`, else a `ValueError`. All by default.
         exclude: Integers `[Q]`, else a `ValueError`; see the top of the file.
         classes: Number of classes C, at least 1, else a `ValueError`.
         k: Number of neighbours, at least 1, else a `ValueError`.
@@ -242,6 +243,7 @@ def neighbour_votes(
     checks.shape_equal("labels", jnp.shape(labels), jnp.shape(bank)[:1])
     weights = jnp.where(found.real, capped_exp(found.cosines / temperature), 0.0)
     chosen = devices.gather(jnp.asarray(labels), axis_name)[found.rows]  # [Q, k]
+    weights = jnp.where(chosen >= 0, weights, 0.0)  # As an index, -1 would be the last class.
     queries = jnp.arange(chosen.shape[0])[:, None]
     votes = jnp.zeros((chosen.shape[0], classes), weights.dtype)
     votes = votes.at[queries, chosen].add(weights, mode="drop")
@@ -334,8 +336,7 @@ def _check(features, bank, where, exclude, block_size):
     rows, queries = jnp.shape(bank)[0], jnp.shape(features)[0]
     checks.shape_equal("bank", jnp.shape(bank), (max(rows, 1), jnp.shape(features)[1]))
     checks.positive_integer("block_size", block_size)
-    where = jnp.ones(rows, bool) if where is None else jnp.asarray(where).astype(bool)
-    checks.shape_equal("where", where.shape, (rows,))
+    where = masked.as_mask(where, (rows,))
     exclude = jnp.full(queries, -1, jnp.int32) if exclude is None else jnp.asarray(exclude)
     checks.shape_equal("exclude", exclude.shape, (queries,))
     return where, exclude

@@ -7,7 +7,7 @@ All are functions of the true class's margin m, the log-odds of its probability 
 import jax
 import jax.numpy as jnp
 
-from jaxad.losses import checks, masked
+from jaxad.losses import checks, cross_entropy, masked
 
 __all__ = ["focal_loss", "softmax_focal_loss", "weighted_cross_entropy"]
 
@@ -60,7 +60,7 @@ def softmax_focal_loss(
 
     Args:
         logits: Floats `[..., K]`, else a `TypeError`; K at least 2, else a `ValueError`.
-        labels: Classes, integers `[...]`, else a `ValueError`.
+        labels: Classes, integers `[...]`, else a `ValueError`; one that is no class gives NaN.
         gamma: γ, at least 0, else a `ValueError`; 0 is the cross-entropy.
         weights: Of the classes `[K]`, else a `ValueError`; 1 by default.
 
@@ -74,7 +74,7 @@ def softmax_focal_loss(
         raise ValueError(f"logits: expected at least 2 classes in the last axis, got {classes}.")
     logits = masked.widen(logits)
     true = jnp.asarray(labels)[..., None] == jnp.arange(classes)
-    own = jnp.sum(jnp.where(true, logits, 0.0), axis=-1)
+    own = cross_entropy.select_class(logits, labels)
     others = jax.nn.logsumexp(logits, where=~true, axis=-1)
     loss = _focal(own - others, gamma)
     if weights is None:

@@ -176,7 +176,8 @@ def _exposure(of_inliers, distances, labels, valid, dimension, where, axis_name)
         # Rows of the other kind are masked pixel by pixel too: a NaN in one would pass a later
         # mask on the way back.
         each = terms(distances, dimension, real & rows[:, None, None])
-        return masked.mean(each, rows, axis_name=axis_name)
+        # An image without a real pixel says nothing: it must not thin out the mean.
+        return masked.mean(each, rows & jnp.any(real, axis=(1, 2)), axis_name=axis_name)
 
     return part(of_inliers, (labels == 0) & valid) + part(outlier_terms, (labels == 1) & valid)
 

@@ -7,6 +7,10 @@ images. Sources: "document" is the thesis whose chapter 6 describes the interpol
 descriptor; "released" is the code published with it (github.com/tianyu0207/IGD).
 
 Partners are found in the global batch, whatever device holds them, among its real rows.
+
+Rows of padding may hold anything in functions with a `valid` or `where`: it reaches no other row.
+In the others (`interpolate`, `share_error`, `critic_loss`, `fooling_loss`) they must be finite, or
+the zero gradient of a row that is dropped later turns into NaN (`masked.zero_outside` sees to it).
 """
 
 import jax
@@ -139,7 +143,7 @@ def share_error_released(
     Args:
         predictions: Of the critic, floats `[B]`, else a `TypeError`.
         shares: α `[B]`, else a `ValueError`.
-        where: Rows that count `[B]`, else a `ValueError`; all by default.
+        where: Rows that count; broadcasts to `[B]`, else a `ValueError`. All by default.
         axis_name: Named axis of devices.
 
     Returns:
@@ -147,10 +151,8 @@ def share_error_released(
     """
     predictions = _critic("predictions", predictions)
     checks.shape_equal("shares", jnp.shape(shares), predictions.shape)
-    where = jnp.ones(predictions.shape, bool) if where is None else jnp.asarray(where).astype(bool)
-    checks.shape_equal("where", where.shape, predictions.shape)
     # Selected before the squares, whose slope would bring back a NaN of a row that does not count.
-    predictions = jnp.where(where, predictions, 0.0)
+    predictions, where = masked.zero_outside(predictions, where)
     shares = jnp.where(where, masked.widen(shares), 0.0)
     middle = masked.mean(shares, where, axis_name=axis_name)
     each = jnp.square(predictions - middle) + jnp.square(shares - middle)

@@ -210,7 +210,7 @@ def binary_cross_entropy(probabilities: jax.Array, labels: jax.Array) -> jax.Arr
     """-y log p - (1 - y) log(1 - p), each logarithm at least -100, as in the released code.
 
     A logarithm at its lowest value passes no gradient, so that value and gradient are finite for p
-    = 0 and p = 1.
+    = 0 and p = 1. In float32 every p below 1.2e-38, the smallest normal number, counts as 0.
 
     Args:
         probabilities: p in [0, 1], `[...]`.
@@ -378,8 +378,8 @@ def _index_pairs(labels, valid):
 
 
 def _log(p):
-    # A subnormal p counts as 0: its slope 1 / p would overflow.
-    safe = p >= jnp.finfo(p.dtype).tiny
+    # A subnormal p counts as 0 on every device, flushed or not: its slope 1 / p would overflow.
+    safe = p >= max(float(jnp.finfo(p.dtype).tiny), math.exp(_LOWEST_LOG))
     return jnp.where(safe, jnp.log(jnp.where(safe, p, 1.0)), _LOWEST_LOG)
 
 

@@ -98,7 +98,7 @@ def add(
         moments: Of the rows before, the same on all devices.
         features: Floats `[B, ..., D]`, else a `TypeError`; a row as in `moments.mean`, else a
             `ValueError`. They are summed in the type of the moments.
-        where: Rows that count `[B]`, else a `ValueError`; all by default.
+        where: Rows that count; broadcasts to `[B]`, else a `ValueError`. All by default.
         axis_name: Named axis of devices, each with rows of its own.
 
     Returns:
@@ -109,8 +109,7 @@ def add(
     shape, dtype = like.pivot.shape, like.pivot.dtype
     checks.shape_equal("features", jnp.shape(features)[1:], shape)
     rows = features.shape[0]
-    where = jnp.ones(rows, bool) if where is None else jnp.asarray(where).astype(bool)
-    checks.shape_equal("where", where.shape, (rows,))
+    where = masked.as_mask(where, (rows,))
     real = where.reshape(rows, *(1,) * len(shape))
     features = jnp.where(real, features.astype(dtype), 0.0)
     first = masked.mean(features, real, axis=0, axis_name=axis_name)

@@ -14,7 +14,7 @@ Conventions of this file:
   The own embedding of row i is column i, further on by the rows of the devices before.
 - Further axes are locations: expectations run over the batch for each location, and the bounds are
   averaged over the locations (document, eq. 10.1).
-- `valid [B]` marks the rows that are no padding. Rows that are may hold anything.
+- `valid [B]` marks the rows that are no padding, all by default. Padding may hold anything.
 - Expectations couple examples: all devices of an `axis_name` get the value of the global batch. A
   batch with fewer than two real rows has no marginal pair and gives 0 with zero gradient.
 - 16-bit inputs are widened.
@@ -118,13 +118,13 @@ def donsker_varadhan(
 
 
 def donsker_varadhan_pairs(
-    scores: jax.Array, valid: jax.Array, *, axis_name: str | None = None
+    scores: jax.Array, valid: jax.Array | None = None, *, axis_name: str | None = None
 ) -> jax.Array:
     """E_joint[T] - log E_marginal[exp T] over all pairs of the batch, for each location.
 
     Args:
         scores: T `[B, N, ...]`, N counting the global batch, else a `ValueError`.
-        valid: `[B]`, else a `ValueError`.
+        valid: `[B]`, else a `ValueError`; all by default.
         axis_name: Named axis of devices, see the top of the file.
 
     Returns:
@@ -140,7 +140,7 @@ def donsker_varadhan_pairs(
 
 
 def donsker_varadhan_pooled(
-    scores: jax.Array, valid: jax.Array, *, axis_name: str | None = None
+    scores: jax.Array, valid: jax.Array | None = None, *, axis_name: str | None = None
 ) -> jax.Array:
     """`donsker_varadhan_pairs` with one logarithm for all pairs of all locations, as DIM means it.
 
@@ -148,7 +148,7 @@ def donsker_varadhan_pooled(
 
     Args:
         scores: T `[B, N, ...]`, N counting the global batch, else a `ValueError`.
-        valid: `[B]`, else a `ValueError`.
+        valid: `[B]`, else a `ValueError`; all by default.
         axis_name: Named axis of devices, see the top of the file.
 
     Returns:
@@ -186,13 +186,13 @@ def jensen_shannon(
 
 
 def jensen_shannon_pairs(
-    scores: jax.Array, valid: jax.Array, *, axis_name: str | None = None
+    scores: jax.Array, valid: jax.Array | None = None, *, axis_name: str | None = None
 ) -> jax.Array:
     """-E_joint[softplus(-T)] - E_marginal[softplus(T)] over all pairs of the batch.
 
     Args:
         scores: T `[B, N, ...]`, N counting the global batch, else a `ValueError`.
-        valid: `[B]`, else a `ValueError`.
+        valid: `[B]`, else a `ValueError`; all by default.
         axis_name: Named axis of devices, see the top of the file.
 
     Returns:
@@ -201,14 +201,16 @@ def jensen_shannon_pairs(
     return -_two_means(scores, valid, lambda t: -_SOFTPLUS(-t), _SOFTPLUS, axis_name)
 
 
-def info_nce(scores: jax.Array, valid: jax.Array, *, axis_name: str | None = None) -> jax.Array:
+def info_nce(
+    scores: jax.Array, valid: jax.Array | None = None, *, axis_name: str | None = None
+) -> jax.Array:
     """mean_i (T_ii - log sum_j exp T_ij), the own embedding among the j, for each location.
 
     Plus log N it bounds the mutual information, by at most log N.
 
     Args:
         scores: T `[B, N, ...]`, N counting the global batch, else a `ValueError`.
-        valid: `[B]`, else a `ValueError`.
+        valid: `[B]`, else a `ValueError`; all by default.
         axis_name: Named axis of devices, see the top of the file.
 
     Returns:
@@ -222,7 +224,7 @@ def info_nce(scores: jax.Array, valid: jax.Array, *, axis_name: str | None = Non
 
 
 def info_nce_released(
-    scores: jax.Array, valid: jax.Array, *, axis_name: str | None = None
+    scores: jax.Array, valid: jax.Array | None = None, *, axis_name: str | None = None
 ) -> jax.Array:
     """Cross-entropy of each own location of an embedding against all locations of other images.
 
@@ -231,7 +233,7 @@ def info_nce_released(
 
     Args:
         scores: T `[B, N, L]`, N counting the global batch, else a `ValueError`.
-        valid: `[B]`, else a `ValueError`.
+        valid: `[B]`, else a `ValueError`; all by default.
         axis_name: Named axis of devices, see the top of the file.
 
     Returns:
@@ -254,7 +256,7 @@ def info_nce_released(
 
 def fenchel_dual(
     scores: jax.Array,
-    valid: jax.Array,
+    valid: jax.Array | None = None,
     *,
     measure: str = "JSD",
     axis_name: str | None = None,
@@ -276,7 +278,7 @@ def fenchel_dual(
 
     Args:
         scores: T `[B, N, ...]`, N counting the global batch, else a `ValueError`.
-        valid: `[B]`, else a `ValueError`.
+        valid: `[B]`, else a `ValueError`; all by default.
         measure: A name of the table, else a `ValueError`.
         axis_name: Named axis of devices, see the top of the file.
 
@@ -334,8 +336,7 @@ def _pairs(scores, valid, axis_name):
     """Masks `[B, N, 1...]` of the joint and of the marginal pairs of real rows."""
     checks.floating("scores", scores)
     rows = jnp.shape(scores)[0]
-    checks.shape_equal("valid", jnp.shape(valid), (rows,))
-    valid = jnp.asarray(valid).astype(bool)
+    valid = masked.valid_rows(valid, rows)
     columns = devices.gather(valid, axis_name)
     checks.shape_equal("scores", jnp.shape(scores)[:2], (rows, columns.shape[0]))
     _check_two("scores", columns.shape[0])
@@ -347,15 +348,13 @@ def _pairs(scores, valid, axis_name):
 
 
 def _as_rows(valid, like):
-    return jnp.asarray(valid).astype(bool).reshape((-1,) + (1,) * (like.ndim - 1))
+    return masked.valid_rows(valid, like.shape[0]).reshape((-1,) + (1,) * (like.ndim - 1))
 
 
 def _check_shifted(joint, marginal, valid):
     checks.floating("joint", joint)
     checks.floating("marginal", marginal)
     checks.shape_equal("marginal", jnp.shape(marginal), jnp.shape(joint))
-    valid = jnp.ones(jnp.shape(joint)[:1], bool) if valid is None else valid
-    checks.shape_equal("valid", jnp.shape(valid), jnp.shape(joint)[:1])
     return _as_rows(valid, joint)
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "multi_scale_score",
     "multi_scale_score_released",
     "radius_quantile",
+    "reconstruction_and_anomaly",
     "scaled_distance",
     "soft_boundary",
     "soft_boundary_score",
@@ -144,7 +145,7 @@ def radius_quantile(
 
     Args:
         distances: Squared distances `[B]`, else a `ValueError`.
-        where: Rows that count `[B]`, else a `ValueError`; all by default.
+        where: Rows that count; broadcasts to `[B]`, else a `ValueError`. All by default.
         nu: In (0, 1], else a `ValueError`.
         axis_name: Named axis of devices, each with rows of its own.
 
@@ -154,8 +155,7 @@ def radius_quantile(
     _check_share(nu)
     checks.floating("distances", distances)
     checks.rank_equal("distances", jnp.shape(distances), "B")
-    where = jnp.ones(distances.shape, bool) if where is None else jnp.asarray(where).astype(bool)
-    checks.shape_equal("where", where.shape, distances.shape)
+    where = masked.as_mask(where, distances.shape)
     distances = jax.lax.stop_gradient(masked.widen(distances))
     distances, where = devices.gather((distances, where), axis_name)
     rows = jnp.sum(where, dtype=jnp.int32)
@@ -188,6 +188,30 @@ def deep_sad(
     return jnp.where(jnp.asarray(labels) == 1, eta / (distances + _FLOOR), distances)
 
 
+def reconstruction_and_anomaly(
+    reconstruction_error: jax.Array, anomaly: jax.Array, *, xi: float = 0.5
+) -> jax.Array:
+    """ξ ℓ_rec + (1 - ξ)(1 - p): the detector's score of an image or of a patch.
+
+    Global and local models each have one: the image's is the global one plus the largest local one.
+
+    Args:
+        reconstruction_error: ℓ_rec, of `similarity_losses.mae_mixed_similarity`; floats `[...]`,
+            else a `TypeError`.
+        anomaly: 1 - p of `gaussian_anomaly`, of the same shape, else a `ValueError`.
+        xi: ξ in [0, 1], else a `ValueError`; the document gives none.
+
+    Returns:
+        Scores `[...]`, at least float32. Source: document, eqs. 4.5 and 5.10.
+    """
+    checks.floating("reconstruction_error", reconstruction_error)
+    checks.floating("anomaly", anomaly)
+    checks.shape_equal("anomaly", jnp.shape(anomaly), jnp.shape(reconstruction_error))
+    if not 0.0 <= xi <= 1.0:
+        raise ValueError(f"xi: expected a number in [0, 1], got {xi}.")
+    return xi * masked.widen(reconstruction_error) + (1.0 - xi) * masked.widen(anomaly)
+
+
 def multi_scale_score(
     image_reconstruction: jax.Array,
     image_anomaly: jax.Array,
@@ -202,7 +226,7 @@ def multi_scale_score(
         image_anomaly: ℓ_h of the global model `[B]`, else a `ValueError`.
         patch_reconstruction: ℓ_r of the local model `[B, P]`, else a `ValueError`.
         patch_anomaly: ℓ_h of the local model `[B, P]`, else a `ValueError`.
-        where: Real patches `[B, P]`, else a `ValueError`; all by default.
+        where: Real patches; broadcasts to `[B, P]`, else a `ValueError`. All by default.
 
     Returns:
         Scores `[B]`; an image without patches has its global score alone.
@@ -226,7 +250,7 @@ def multi_scale_score_released(
         image_anomaly: ℓ_h of the global model `[B]`, else a `ValueError`.
         patch_reconstruction: ℓ_r of the local model `[B, P]`, else a `ValueError`.
         patch_anomaly: ℓ_h of the local model `[B, P]`, else a `ValueError`.
-        where: Real patches `[B, P]`, else a `ValueError`; all by default.
+        where: Real patches; broadcasts to `[B, P]`, else a `ValueError`. All by default.
 
     Returns:
         Scores `[B]`. Source: released code (github.com/tianyu0207/IGD), whose weights gave table
@@ -245,9 +269,7 @@ def _scales(image, patch, where, image_weights, patch_weights):
     checks.shape_equal("patch_reconstruction", patch[0].shape[:1], image[0].shape)
     checks.shape_equal("patch_anomaly", jnp.shape(patch[1]), patch[0].shape)
     image, patch = map(masked.widen, image), list(map(masked.widen, patch))
-    shape = patch[0].shape
-    where = jnp.ones(shape, bool) if where is None else jnp.asarray(where).astype(bool)
-    checks.shape_equal("where", where.shape, shape)
+    where = masked.as_mask(where, patch[0].shape)
     whole = sum(w * x for w, x in zip(image_weights, image, strict=True))
     # Selected before the sum, whose gradient would carry a NaN of a missing patch back.
     patch = (jnp.where(where, x, 0.0) for x in patch)

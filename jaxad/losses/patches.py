@@ -66,6 +66,8 @@ def extract_patches(images: jax.Array, *, size: int, stride: int) -> jax.Array:
 def fold_sum(patches: jax.Array, *, image_size: tuple[int, int], stride: int) -> jax.Array:
     """Adds up, for each pixel, what the patches that cover it hold there.
 
+    A product of matrices: a NaN or an infinity in one patch makes every pixel of its image NaN.
+
     Args:
         patches: Floats `[B, P, size, size]` or `[B, P, size, size, C]` in the order of
             `extract_patches`, else a `TypeError` or `ValueError`.
@@ -88,7 +90,8 @@ def fold_sum(patches: jax.Array, *, image_size: tuple[int, int], stride: int) ->
 def fold_mean(patches: jax.Array, *, image_size: tuple[int, int], stride: int) -> jax.Array:
     """Averages, for each pixel, what the patches that cover it hold there.
 
-    Folds the patches of an image back into that image.
+    Folds the patches of an image back into that image. As in `fold_sum`, a NaN or an infinity in
+    one patch makes every pixel of its image NaN.
 
     Args:
         patches: Floats `[B, P, size, size]` or `[B, P, size, size, C]` in the order of

@@ -207,11 +207,10 @@ def pebal_released(
     if penalty is None:
         penalty = energy.gaussian_smoothing(abstention.energy_penalty(energies))
     mixed = jnp.any(outlier, axis=(1, 2), keepdims=True)
-    each = abstention.abstention_loss(logits, labels, penalty, inlier)
-    suppressed = abstention.class_suppression_released(logits, penalty, outlier)
+    each = abstention.pixel_loss_released(logits, labels, penalty, inlier, outlier)
     clean_images = masked.mean(each, inlier & ~mixed, axis_name=axis_name)
     mixed_images = masked.mean(each, inlier & mixed, axis_name=axis_name)
-    mixed_images += outlier_weight * masked.mean(suppressed, outlier, axis_name=axis_name)
+    mixed_images += outlier_weight * masked.mean(each, outlier, axis_name=axis_name)
     margins = energy.margins_released(
         energies,
         inlier,
@@ -265,6 +264,8 @@ def _objective_inputs(logits, labels, inlier, outlier, penalty, valid):
     if penalty is not None:
         checks.shape_equal("penalty", jnp.shape(penalty), pixels)
     energies = energy.free_energy(logits[..., :-1])
+    # An inlier cannot be labelled with the abstention channel: -1 is no class, and gives NaN.
+    labels = jnp.where(jnp.asarray(labels) == logits.shape[-1] - 1, -1, jnp.asarray(labels))
     return logits, labels, inlier, outlier, energies, penalty, valid
 
 

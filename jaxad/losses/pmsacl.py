@@ -314,9 +314,6 @@ def _check_classes(features, classes, valid):
     checks.floating("features", features)
     if jnp.ndim(features) < 2:
         checks.rank_equal("features", jnp.shape(features), "B D")
-    rows = jnp.shape(features)[:1]
-    checks.shape_equal("classes", jnp.shape(classes), rows)
-    if valid is None:
-        return jnp.ones(rows, bool)
-    checks.shape_equal("valid", jnp.shape(valid), rows)
-    return jnp.asarray(valid).astype(bool)
+    rows = jnp.shape(features)[0]
+    checks.shape_equal("classes", jnp.shape(classes), (rows,))
+    return masked.valid_rows(valid, rows)

@@ -1,8 +1,9 @@
 """A Gaussian for every position of a feature grid, and distances from it: PaDiM.
 
 The features of normal images are gathered with `moments.zero_full((H, W, D))` and `moments.add`
-(or `zero_diagonal`); `finish` turns them into Gaussians; `mahalanobis` gives a map. A single
-Gaussian for all positions comes from the same functions: gather `features.reshape(-1, D)`.
+(or `zero_diagonal`); `check_rows` refuses too few of them; `finish` turns them into Gaussians;
+`mahalanobis` gives a map. A single Gaussian for all positions comes from the same functions: gather
+`features.reshape(-1, D)`.
 
 Sources: "document" is the thesis whose section 5.3.3 uses PaDiM (Defard et al., PaDiM: a Patch
 Distribution Modeling Framework, ICPR 2021); "released" is what the public reproductions do, there
@@ -23,6 +24,7 @@ __all__ = [
     "DiagonalGaussians",
     "Gaussians",
     "check_positive_definite",
+    "check_rows",
     "concatenate_layers",
     "covariance",
     "draw_channels",
@@ -111,7 +113,7 @@ def covariance(moments: Moments, *, epsilon: float = 0.01) -> jax.Array:
 
     Args:
         moments: Of `moments.zero_full((..., D))`, else a `ValueError`, with N ≥ 2 rows; with fewer,
-            which only values tell, Σ = ε I.
+            which only values tell, Σ = ε I: `check_rows` refuses them.
         epsilon: What makes Σ positive definite if N ≤ D.
 
     Returns:
@@ -172,6 +174,17 @@ def check_positive_definite(gaussians: Gaussians, covariances: jax.Array) -> Non
             f"covariances: expected positive definite matrices, got {int(broken.sum())} that are "
             f"not; at position {position} the smallest eigenvalue is {smallest:.3g}."
         )
+
+
+def check_rows(moments: Moments) -> None:
+    """Raises a `ValueError` unless N ≥ 2: one row has no covariance; on the host, before `finish`.
+
+    Args:
+        moments: Of all rows, from all devices.
+    """
+    rows = int(moments.count)
+    if rows < 2:
+        raise ValueError(f"moments: expected at least 2 rows (images), got {rows}.")
 
 
 def mahalanobis(features: jax.Array, gaussians: Gaussians) -> jax.Array:
@@ -303,11 +316,7 @@ def _difference(features, mean):
 def _maps(maps, where):
     checks.floating("maps", maps)
     checks.rank_equal("maps", jnp.shape(maps), "B H W")
-    maps = masked.widen(maps)
-    where = jnp.asarray(True if where is None else where)
-    checks.broadcastable("where", where.shape, maps.shape)
-    where = jnp.broadcast_to(where.astype(bool), maps.shape)
-    return jnp.where(where, maps, 0.0), where
+    return masked.zero_outside(maps, where)
 
 
 def _largest(values, where, axis=None):

@@ -168,7 +168,7 @@ def neighbour_corner(
         first: p, corners (row, column), integers `[..., 2]`.
         direction: Row d of `DIRECTIONS`, integers `[...]`, else a `ValueError`.
         jitter: δ, integers `[..., 2]`, else a `ValueError`.
-        patch_size: K, at least 1, else a `ValueError`.
+        patch_size: K, at least 2, else a `ValueError`; a single pixel has no other neighbour.
 
     Returns:
         Corners `[..., 2]`, which may lie outside the image.
@@ -176,7 +176,7 @@ def neighbour_corner(
     References:
         Released code, without its clipping.
     """
-    checks.positive_integer("patch_size", patch_size)
+    _check_patch_size(patch_size)
     checks.shape_equal("direction", jnp.shape(direction), jnp.shape(first)[:-1])
     checks.shape_equal("jitter", jnp.shape(jitter), jnp.shape(first))
     return first + _step(direction, jitter, patch_size)
@@ -199,7 +199,7 @@ def neighbour_corner_released(
         direction: Row of `DIRECTIONS`, integers `[...]`, else a `ValueError`.
         jitter: Integers `[..., 2]`, else a `ValueError`.
         image_size: Height and width, at least `patch_size`, else a `ValueError`.
-        patch_size: K, at least 1, else a `ValueError`.
+        patch_size: K, at least 2, else a `ValueError`; a single pixel has no other neighbour.
 
     Returns:
         Corners `[..., 2]`.
@@ -220,12 +220,12 @@ def sample_neighbours(
         keys: One typed PRNG key per image, `[B]`.
         image_size: Height and width, at least K plus the longest step, ⌊3/4 K⌋ + ⌊K/4⌋ - 1, else a
             `ValueError`.
-        patch_size: K, at least 1, else a `ValueError`.
+        patch_size: K, at least 2, else a `ValueError`; a single pixel has no other neighbour.
 
     Returns:
         Pairs `[B]`.
     """
-    checks.positive_integer("patch_size", patch_size)
+    _check_patch_size(patch_size)
     longest = patch_size * 3 // 4 + _jitters(patch_size) - 1
     last = _last_corner(image_size, patch_size, at_least=patch_size + longest)
 
@@ -247,12 +247,12 @@ def sample_neighbours_released(
     Args:
         keys: One typed PRNG key per image, `[B]`.
         image_size: Height and width, at least `patch_size`, else a `ValueError`.
-        patch_size: K, at least 1, else a `ValueError`.
+        patch_size: K, at least 2, else a `ValueError`; a single pixel has no other neighbour.
 
     Returns:
         Pairs `[B]`; see `neighbour_corner_released` for what clipping does to the labels.
     """
-    checks.positive_integer("patch_size", patch_size)
+    _check_patch_size(patch_size)
     last = _last_corner(image_size, patch_size, at_least=patch_size)
 
     def draw(key):
@@ -272,6 +272,12 @@ def _draw(key, patch_size):
     direction = jax.random.randint(which, (), 0, len(DIRECTIONS), jnp.int32)
     jitter = jax.random.randint(how_far, (2,), 0, _jitters(patch_size), jnp.int32)
     return direction, jitter, place
+
+
+def _check_patch_size(patch_size):
+    checks.positive_integer("patch_size", patch_size)
+    if patch_size < 2:
+        raise ValueError(f"patch_size: expected an integer of at least 2, got {patch_size}.")
 
 
 def _jitters(patch_size):

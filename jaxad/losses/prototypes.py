@@ -15,7 +15,7 @@ its code (github.com/DarioFontanel/PAnS: cosine classifier).
 import jax
 import jax.numpy as jnp
 
-from jaxad.losses import checks, cross_entropy, masked
+from jaxad.losses import checks, cross_entropy, masked, posthoc
 
 __all__ = [
     "cosine_anomaly",
@@ -287,9 +287,7 @@ def cosine_softmax_anomaly(cosines: jax.Array, *, scale: float = 10.0) -> jax.Ar
         Document 001, eq. 1 on the cosine classifier ("cosine + softmax" of its figure 5).
     """
     checks.floating("cosines", cosines)
-    shares = jax.nn.softmax(scale * masked.widen(cosines), axis=-1)
-    largest = jnp.argmax(shares, axis=-1)[..., None] == jnp.arange(shares.shape[-1])
-    return jnp.sum(jnp.where(largest, 0.0, shares), axis=-1)
+    return posthoc.max_softmax(scale * masked.widen(cosines))
 
 
 def _weighted_squares(features, prototypes, weights):

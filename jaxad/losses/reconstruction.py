@@ -17,6 +17,8 @@ Conventions of this file:
   | izif | izi + kappa · feature residual | `image_and_feature_error` |
   | f-AnoGAN of document 004 | norms of both residuals | `image_and_latent_norm` |
 
+- No function here takes a mask: rows of padding come out like the others and must be finite, or the
+  zero gradient of a row that is dropped later turns into NaN. `masked.zero_outside` makes them so.
 - 16-bit inputs are widened.
 """
 
@@ -169,8 +171,7 @@ def absolute_error_map(images: jax.Array, reconstructions: jax.Array) -> jax.Arr
         `[...]`.
     """
     residuals = _residuals(images, reconstructions, "images")
-    # As |r|, but of slope 0 at 0, where abs has slope 1.
-    return jnp.mean(jnp.maximum(residuals, -residuals), axis=-1)
+    return jnp.mean(masked.absolute(residuals), axis=-1)
 
 
 def error_norm_map(images: jax.Array, reconstructions: jax.Array) -> jax.Array:

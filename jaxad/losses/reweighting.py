@@ -69,8 +69,7 @@ def weights_from_alignment(
     """
     checks.floating("alignment", alignment)
     checks.rank_equal("alignment", jnp.shape(alignment), "B")
-    valid = jnp.ones(alignment.shape, bool) if valid is None else jnp.asarray(valid).astype(bool)
-    checks.shape_equal("valid", valid.shape, alignment.shape)
+    valid = masked.valid_rows(valid, alignment.shape[0])
     alignment = jax.lax.stop_gradient(masked.widen(alignment))
     helpful = jnp.where(valid & (alignment > 0.0), alignment, 0.0)
     sums = masked.total(helpful, True, axis_name=axis_name)

@@ -13,7 +13,7 @@ Source: document 004, section 7.2.2, which pools "mean MS-SSIM scores" over 10 m
 released. Its scores must be of dissimilarity, as a similarity would rank backwards.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -24,6 +24,7 @@ from jaxad.losses import checks, masked, masked_autoencoding, similarity, simila
 __all__ = [
     "SeedScores",
     "multi_seed_scores",
+    "multi_seed_scores_of",
     "pool_largest",
     "pool_mean",
     "pool_removed_mean",
@@ -55,7 +56,8 @@ def multi_seed_scores(
 ) -> SeedScores:
     """sum_m w_m (1 - S_m) of each reconstruction (`similarity.dissimilarity_map`), over channels.
 
-    Seeds are taken one after the other, so memory does not grow with their number.
+    Seeds are taken one after the other: no intermediate grows with their number, only the argument
+    and the patch scores do.
 
     Args:
         images: Floats `[B, H, W, C]`, else a `TypeError` or `ValueError`; sides are multiples of
@@ -73,13 +75,44 @@ def multi_seed_scores(
     References:
         Document 004, 7.2.2.
     """
-    _check_seeds(images, reconstructions)
 
-    def one_seed(pixels, reconstruction):
+    def measure(images, reconstruction):
         maps = similarity.dissimilarity_map(
             images, reconstruction, data_range=data_range, window=window, weights=weights
         )
-        maps = similarity_losses.channel_sum(maps, channel_weights)
+        return similarity_losses.channel_sum(maps, channel_weights)
+
+    return multi_seed_scores_of(measure, images, reconstructions, patch_size=patch_size)
+
+
+def multi_seed_scores_of(
+    measure: Callable[[jax.Array, jax.Array], jax.Array],
+    images: jax.Array,
+    reconstructions: jax.Array,
+    *,
+    patch_size: int,
+) -> SeedScores:
+    """`multi_seed_scores` by another map: `similarity_losses.mae_ms_ssim_map`, squared errors, ...
+
+    Args:
+        measure: Of images and one reconstruction of each `[B, H, W, C]` to maps `[B, H, W]`, else a
+            `ValueError`; higher is more anomalous. Bind its options with `functools.partial`.
+        images: Floats `[B, H, W, C]`, else a `TypeError` or `ValueError`; sides are multiples of
+            `patch_size`, else a `ValueError`.
+        reconstructions: Floats `[S, B, H, W, C]`, else a `TypeError` or `ValueError`; S at least 1.
+        patch_size: Side of a patch.
+
+    Returns:
+        `SeedScores`: pixels `[B, H, W]` and patches `[S, B, N]`.
+
+    References:
+        Document 004, 7.2.2, leaves the measure open.
+    """
+    _check_seeds(images, reconstructions)
+
+    def one_seed(pixels, reconstruction):
+        maps = measure(images, reconstruction)
+        checks.shape_equal("measure", jnp.shape(maps), pixels.shape)
         patches = masked_autoencoding.patch_means(maps, patch_size=patch_size)
         return pixels + maps.astype(pixels.dtype), patches
 

@@ -45,7 +45,7 @@ def mae(images: jax.Array, reconstructions: jax.Array) -> jax.Array:
     Returns:
         `[B]`, at least float32.
     """
-    gaps = jnp.abs(_gaps(images, reconstructions))
+    gaps = masked.absolute(_gaps(images, reconstructions))
     return jnp.mean(gaps, axis=tuple(range(1, gaps.ndim)))
 
 
@@ -309,7 +309,8 @@ def _mix_maps(images, reconstructions, scale, data_range, rho, window, weights):
     unlike = similarity.dissimilarity_map(
         images, reconstructions, data_range=data_range, window=window, weights=weights
     )
-    return rho * jnp.abs(_gaps(images, reconstructions)) / scale + (1.0 - rho) * unlike
+    gaps = masked.absolute(_gaps(images, reconstructions))
+    return rho * gaps / scale + (1.0 - rho) * unlike
 
 
 def _gaps(images, reconstructions):

@@ -150,8 +150,9 @@ def highest(scores: jax.Array, k: int | float, where: jax.Array | None = None) -
         Booleans `[..., T]`.
     """
     indices, real = mil.top_k_indices(scores, k, where)
-    chosen = indices[..., :, None] == jnp.arange(scores.shape[-1])  # [..., k, T]
-    return jnp.any(chosen & real[..., None], axis=-2)
+    # A scatter, as comparing indices with places would take [..., k, T].
+    none = jnp.zeros(jnp.shape(scores), bool)
+    return jnp.put_along_axis(none, indices, real, axis=-1, inplace=False)
 
 
 def lowest(scores: jax.Array, k: int | float, where: jax.Array | None = None) -> jax.Array:
@@ -239,7 +240,9 @@ def contrast_released(
     query, positive = (masked.unit(jnp.mean(masked.widen(x), axis=1)) for x in (hard, easy))
     negatives = masked.unit(negatives)
     similar = jnp.sum(query * positive, axis=-1, keepdims=True) / temperature  # [P, 1]
-    others = jnp.einsum("pc,pmc->pm", query, negatives) / temperature
+    # Divided by a small temperature, the rounding of TF32 or bfloat16 products would show.
+    exact = jax.lax.Precision.HIGHEST
+    others = jnp.einsum("pc,pmc->pm", query, negatives, precision=exact) / temperature
     return _pairs_against(similar, others, jnp.ones(others.shape[-1], bool))[:, 0]
 
 

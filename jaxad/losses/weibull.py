@@ -108,8 +108,8 @@ def log_survival(values: jax.Array, shape: jax.Array, scale: jax.Array) -> jax.A
         scale: Of `fit`; a number, or an array that broadcasts to `values`.
 
     Returns:
-        Logarithms `[...]`, at most 0; 0 with zero gradient at and below 0, and the lowest finite
-        number with zero gradient where the power overflows.
+        Logarithms `[...]`, at most 0; 0 with zero gradient at and below 0, and a
+        finite number near the lowest with zero gradient where the power overflows.
     """
     positive, power = _power(values, shape, scale)
     return jnp.where(positive, -power, 0.0)

@@ -242,14 +242,14 @@ def brier(
 def _decisions(confidence, right, where) -> tuple[np.ndarray, np.ndarray]:
     confidence, right = np.asarray(confidence), np.asarray(right)
     checks.same_shape("confidence", confidence.shape, "right", right.shape)
-    where = checks.selection(where, confidence.shape)
+    where = checks.selection(where, "confidence", confidence.shape)
     return _unit("confidence", confidence[where]), checks.mask("right", right[where])
 
 
 def _predictions(probabilities, labels, where) -> tuple[np.ndarray, np.ndarray]:
     probabilities, labels = np.asarray(probabilities), np.asarray(labels)
     checks.same_shape("labels", labels.shape, "probabilities", probabilities.shape[:-1])
-    where = checks.selection(where, labels.shape)
+    where = checks.selection(where, "labels", labels.shape)
     labels = labels[where]
     classes = probabilities.shape[-1]
     wrong = (labels < 0) | (labels >= classes)

@@ -45,11 +45,11 @@ def numbers(name: str, values: np.ndarray) -> np.ndarray:
     return values
 
 
-def selection(where: np.ndarray | None, shape: Sequence[int]) -> np.ndarray:
-    """The entries that count, as booleans: all of them for None, else `where` of that shape."""
+def selection(where: np.ndarray | None, name: str, shape: Sequence[int]) -> np.ndarray:
+    """The entries of the array `name` that count, as booleans: all for None, else `where`."""
     if where is None:
         return np.ones(shape, bool)
-    same_shape("truth", shape, "where", np.shape(where))
+    same_shape(name, shape, "where", np.shape(where))
     return mask("where", where)
 
 

@@ -12,6 +12,7 @@ __all__ = [
     "GroupMean",
     "ImageMean",
     "best_threshold_iou",
+    "draw_disjoint_groups",
     "draw_groups",
     "group_mean",
     "iou_at_thresholds",
@@ -137,7 +138,7 @@ def best_threshold_iou(
     checks.same_shape("truth", truth.shape, "scores", scores.shape)
     if np.size(thresholds) == 0:
         raise ValueError("thresholds must hold at least one candidate, got none.")
-    kept = truth.reshape(len(truth), -1).any(axis=1)
+    kept = truth.any(axis=tuple(range(1, truth.ndim)))
     if not kept.any():
         return BestThreshold(np.nan, np.nan, np.full(np.size(thresholds), np.nan))
     means = iou_at_thresholds(truth[kept], scores[kept], thresholds).mean(axis=1)
@@ -145,8 +146,38 @@ def best_threshold_iou(
     return BestThreshold(float(np.asarray(thresholds)[best]), float(means[best]), means)
 
 
+def draw_disjoint_groups(
+    images: int, *, groups: int = 5, size: int = 100, seed: int = 0
+) -> np.ndarray:
+    """Random groups of images, no image in two of them: pieces of one permutation.
+
+    The default of the protocols that speak of "different groups"; `draw_groups` draws each anew.
+
+    Args:
+        images: Number of images to draw from.
+        groups: G, at least 1, else a `ValueError`.
+        size: Images per group; G · `size` is at most `images`, else a `ValueError`.
+        seed: Of `numpy.random.default_rng`.
+
+    Returns:
+        Indices, int64 `[G, size]`, each at most once.
+
+    References:
+        Document 004, chapter 4 (CCD).
+    """
+    if groups < 1 or size < 1 or groups * size > images:
+        raise ValueError(
+            f"groups and size must be at least 1, their product at most {images} (images), got "
+            f"{groups} and {size}."
+        )
+    order = np.random.default_rng(seed).permutation(images)
+    return order[: groups * size].reshape(groups, size)
+
+
 def draw_groups(images: int, *, groups: int = 5, size: int = 100, seed: int = 0) -> np.ndarray:
     """Random groups of images, without replacement inside a group; an image may be in several.
+
+    `draw_disjoint_groups` has each image in one group at most.
 
     Args:
         images: Number of images to draw from.
@@ -183,5 +214,5 @@ def group_mean(values: np.ndarray, groups: np.ndarray) -> GroupMean:
 def _one_image(metric, truth, scores, where) -> float:
     truth, scores = np.asarray(truth), np.asarray(scores)
     checks.same_shape("truth", truth.shape, "scores", scores.shape)
-    where = checks.selection(where, truth.shape)
+    where = checks.selection(where, "truth", truth.shape)
     return float(metric(truth[where], scores[where]))

@@ -112,6 +112,9 @@ def _unit_rows(name: str, rows: np.ndarray) -> np.ndarray:
     rows = np.asarray(rows)
     if rows.ndim != 2:
         raise ValueError(f"{name} must be [N, D], got {rows.shape}.")
-    rows = checks.numbers(name, rows).astype(np.float32 if rows.dtype.itemsize <= 4 else float)
+    dtype = np.float32 if rows.dtype.itemsize <= 4 else np.float64
+    rows = checks.numbers(name, rows)  # In float64: squares of float32 overflow and vanish.
+    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
+    rows = rows / np.where(largest > 0, largest, 1)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(norms > 0, norms, 1)
+    return (rows / np.where(norms > 0, norms, 1)).astype(dtype)

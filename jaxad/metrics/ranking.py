@@ -11,6 +11,17 @@ from sklearn import metrics as sk
 
 from jaxad.metrics import checks, cumulative
 
+__all__ = [
+    "average_precision",
+    "fpr_at_tpr",
+    "fpr_at_tpr_nearest",
+    "fpr_at_tpr_normal_positive",
+    "pr_auc",
+    "precision_recall_curve",
+    "roc_auc",
+    "roc_curve",
+]
+
 
 def roc_auc(truth: np.ndarray, scores: np.ndarray) -> float:
     """Probability that an anomalous entry scores higher than a normal one; ties count one half.

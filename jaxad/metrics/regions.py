@@ -162,7 +162,7 @@ def pro_curve(
     """
     scores = np.asarray(scores, np.float64)
     checks.same_shape("truth", np.shape(truth), "scores", scores.shape)
-    selected = checks.selection(where, scores.shape)
+    selected = checks.selection(where, "scores", scores.shape)
     weights, regions = region_weights(truth, where)
     scores, weights = scores[selected], weights[selected]
     checks.finite("scores", scores)
@@ -339,7 +339,7 @@ def adjusted_iou(
 def _real_mask(name: str, values: np.ndarray, where: np.ndarray | None) -> np.ndarray:
     """A mask that is empty where pixels do not count, whatever it held there."""
     values = np.asarray(values)
-    selected = checks.selection(where, values.shape)
+    selected = checks.selection(where, name, values.shape)
     return checks.mask(name, np.where(selected, values, 0))
 
 

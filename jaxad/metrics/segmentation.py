@@ -44,7 +44,7 @@ def confusion_matrix(
     checks.same_shape("truth", truth.shape, "prediction", prediction.shape)
     if truth.ndim == 0 or classes < 1:
         raise ValueError(f"truth must be [N, ...] and classes at least 1, got {truth.shape}.")
-    where = checks.selection(where, truth.shape)
+    where = checks.selection(where, "truth", truth.shape)
     images = np.broadcast_to(
         np.arange(len(truth)).reshape(-1, *[1] * (truth.ndim - 1)), truth.shape
     )[where]

@@ -123,29 +123,41 @@ def add_in_range(
 ) -> ScoreHistogram:
     """Counts more scores, of a known range, in bins of equal width, the last one closed.
 
-    Use the same range throughout, and do not mix with `add`.
+    Bin k starts at low + k (high - low) / bins, as those of `numpy.histogram`. Use the same range
+    throughout, and do not mix with `add`.
 
     Args:
         histogram: Left as it is.
-        scores: `[...]`, `low` to `high` where `where` holds, else a `ValueError`.
+        scores: `[...]`, `low` to `high`, compared in float64, where `where` holds, else a
+            `ValueError`.
         truth: 0 or 1 where `where` holds, of the shape of `scores`.
-        low: Lower end of the first bin.
-        high: Upper end of the last bin, above `low`, else a `ValueError`.
+        low: Lower end of the first bin, finite, else a `ValueError`.
+        high: Upper end of the last bin, finite and above `low`, else a `ValueError`.
         where: Scores that count, of the shape of `scores`; all by default.
 
     Returns:
         The state with them, `[2, bins]`.
     """
+    low, high = float(low), float(high)
+    if not np.isfinite([low, high, high - low]).all():
+        raise ValueError(f"low and high must be finite, as their distance, got {low} and {high}.")
     if not low < high:
         raise ValueError(f"low must be below high, got {low} and {high}.")
     bins = histogram.counts.shape[1]
+    edges = np.linspace(low, high, bins + 1)
 
     def linear(chunk: np.ndarray) -> np.ndarray:
+        # In float64 throughout: a float32 just below `low` would pass a comparison in float32.
+        chunk = chunk.astype(np.float64)
         outside = (chunk < low) | (chunk > high)
         if outside.any():
             raise ValueError(f"scores must be {low} to {high}, found {chunk[outside][0]}.")
-        share = (chunk.astype(np.float64) - low) / (high - low)
-        return np.minimum((share * bins).astype(np.int64), bins - 1)
+        indices = ((chunk - low) / (high - low) * bins).astype(np.int64)
+        indices = np.clip(indices, 0, bins - 1)
+        # The quotient may be rounded over an edge, by less than a bin.
+        indices -= chunk < edges[indices]
+        indices += chunk >= edges[indices + 1]
+        return np.clip(indices, 0, bins - 1)
 
     return _add(histogram, scores, truth, where, linear)
 

@@ -60,7 +60,7 @@ def add(
     """
     scores = np.asarray(scores)
     checks.same_shape("truth", np.shape(truth), "scores", scores.shape)
-    selected = checks.selection(where, scores.shape)
+    selected = checks.selection(where, "scores", scores.shape)
     weights, count = regions.region_weights(truth, where)
     scores, weights = scores[selected], weights[selected]
     with np.errstate(over="ignore"):  # What float32 cannot hold is refused in the next line.

@@ -9,6 +9,8 @@ import numpy as np
 
 from jaxad.metrics import ranking
 
+__all__ = ["expand_to_frames", "expected_separability", "per_class_roc_auc"]
+
 
 def expand_to_frames(
     scores: np.ndarray, *, frames_per_snippet: int = 16, n_frames: int | None = None

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.augment import blur, color, intensity, multi_crop, noise, simclr
+from jaxad.augment import blur, color, intensity, multi_crop, noise, precision, simclr
 
 RNG = np.random.default_rng(0)
 IMAGES = jnp.asarray(RNG.random((4, 8, 6, 3)), jnp.float32)
@@ -99,6 +99,36 @@ def test_blur_keeps_constants_and_weighs_by_the_gaussian():
     np.testing.assert_allclose(blurred[1, 2:7, 2:7, 0], np.outer(weights, weights), atol=1e-7)
     flat = blur.gaussian_blur(jnp.full((1, 3, 3, 1), 0.7), jnp.array([2.0]), kernel_size=9)
     np.testing.assert_allclose(flat, np.full((1, 3, 3, 1), 0.7), rtol=1e-6)
+
+
+def test_a_blurred_image_keeps_to_its_own_range():
+    images = jnp.asarray(RNG.choice([0.1, 0.3, 0.7, 1.0], (64, 1, 1, 3)), jnp.float32)
+    images = jnp.broadcast_to(images, (64, 9, 9, 3))
+    sigma = jnp.linspace(0.3, 3.0, 64)
+    blurred = jax.jit(lambda x, s: blur.gaussian_blur(x, s, kernel_size=7))(images, sigma)
+    assert (blurred >= images.min((1, 2, 3), keepdims=True)).all()
+    assert (blurred <= images.max((1, 2, 3), keepdims=True)).all()
+
+
+def test_bounds_change_values_and_not_the_gradient():
+    values = jnp.array([-1e-7, 0.0, 0.5, 1.0, 1.0000001])
+    bound = lambda x: precision.bounded(x, 0.0, 1.0)  # noqa: E731
+    np.testing.assert_array_equal(bound(values), np.array([0, 0, 0.5, 1, 1], np.float32))
+    np.testing.assert_array_equal(jax.grad(lambda x: bound(x).sum())(values), np.ones(5))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda: blur.gaussian_blur(IMAGES, jnp.ones(4), kernel_size=3),
+        lambda: color.to_grey(IMAGES),
+        lambda: jittered(1, 0.5),
+    ],
+)
+def test_products_do_not_round_the_image_on_accelerators(function):
+    text = str(jax.make_jaxpr(function)())
+    assert "HIGHEST" in text
+    assert "precision=None" not in text
 
 
 def test_noise_of_probability_zero_changes_nothing():

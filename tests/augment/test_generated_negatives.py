@@ -93,6 +93,12 @@ def test_without_deformations_a_lesion_is_the_patch_of_its_source():
         np.testing.assert_array_equal(images[i, y : y + h, x : x + w], taken)
 
 
+def test_a_bank_of_another_type_is_named():
+    drawn = keys(), IMAGES, jnp.ones(5, int), IMAGES.astype(jnp.bfloat16)
+    with pytest.raises(TypeError, match=r"^bank: expected float32.*bfloat16"):
+        medmix.random_medmix(*drawn, **OPTIONS)
+
+
 def test_a_fisheye_magnifies_the_centre_by_one_over_one_minus_k():
     ramp = jnp.tile(jnp.arange(41.0), (41, 1))[None, :, :, None]
     bent = patches.fisheye(ramp, jnp.array([0.5]))[0, 20, :, 0]
@@ -144,6 +150,17 @@ def test_a_quarter_turn_by_angle_is_the_exact_one():
     turned = affine.rotate_translate(square, jnp.full(5, 90.0), jnp.zeros((5, 2)))
     expected = rotations.rotate_quarter(square, jnp.ones(5, int))
     np.testing.assert_allclose(turned, expected, atol=1e-5)
+
+
+def test_angles_and_shifts_may_be_integers():
+    labels = jnp.arange(5 * 120, dtype=jnp.int32).reshape(5, 12, 10)
+    angles, shifts = jnp.array([0, 90, 10, -7, 3]), jnp.array([[1, 2]] * 5)
+    actual = affine.rotate_translate(IMAGES, angles, shifts)
+    expected = affine.rotate_translate(IMAGES, angles.astype(float), shifts.astype(float))
+    np.testing.assert_array_equal(actual, expected)
+    actual = affine.rotate_translate_labels(labels, angles, shifts)
+    expected = affine.rotate_translate_labels(labels, angles.astype(float), shifts.astype(float))
+    np.testing.assert_array_equal(actual, expected)
 
 
 def test_whole_shifts_move_image_and_labels_alike():
@@ -219,6 +236,18 @@ def test_nearest_resizing_of_labels_is_torchs():
     labels = jnp.arange(5, dtype=jnp.uint8).reshape(1, 1, 5)
     actual = resize.resize_nearest(labels, size=(2, 3))
     np.testing.assert_array_equal(actual, [[[0, 1, 3], [0, 1, 3]]])  # floor(i · 5 / 3).
+
+
+def test_centre_resizing_of_labels_is_pillows():
+    labels = jnp.arange(8, dtype=jnp.uint8).reshape(1, 1, 8)
+    actual = resize.resize_labels_centre(labels, size=(2, 3))
+    np.testing.assert_array_equal(actual, [[[1, 4, 6], [1, 4, 6]]])  # floor((i + 0.5) · 8 / 3).
+
+
+def test_equally_frequent_labels_give_the_lowest():
+    labels = jnp.array([[[255, 3, 2, 2], [3, 255, 255, 7]]], jnp.uint8)
+    actual = resize.resize_labels_majority(labels, factor=2)
+    np.testing.assert_array_equal(actual, np.array([[[3, 2]]], np.uint8), strict=True)
 
 
 # Outlier operations
@@ -329,10 +358,77 @@ def test_scales_come_from_their_range_or_list():
     assert not drawn.flipped.any()
 
 
-def test_scenes_that_are_short_are_squashed():
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_scenes_that_are_short_are_squashed_as_pillow_does(flip):
+    image = pytest.importorskip("PIL.Image")
     images, labels, drawn = scene_crops.random_crop_or_squash(
-        keys(), IMAGES, LABELS, size=(8, 11), flip=0.0
+        keys(), IMAGES, LABELS, size=(6, 11), flip=flip
     )
-    np.testing.assert_allclose(images, resize.resize_half_pixel(IMAGES, size=(8, 11)), atol=1e-6)
-    np.testing.assert_array_equal(labels, resize.resize_nearest(LABELS, size=(8, 11)))
+    step = -1 if flip else 1
+    scene = image.fromarray(np.asarray(IMAGES[0, :, ::step, 0]))
+    expected = np.asarray(scene.resize((11, 6), image.Resampling.BILINEAR))
+    np.testing.assert_allclose(images[0, ..., 0], expected, atol=2e-6)
+    # 12 rows become 6: under the centres lie rows 1, 3, ...
+    truth = image.fromarray(np.asarray(LABELS[0, :, ::step]))
+    expected = np.asarray(truth.resize((11, 6), image.Resampling.NEAREST))
+    np.testing.assert_array_equal(labels[0], expected)
     np.testing.assert_array_equal(drawn.corners, np.zeros((5, 2)))
+    assert (drawn.flipped == bool(flip)).all()
+
+
+def test_scenes_that_are_short_keep_their_shape_when_scaled():
+    # 12 by 10 for a crop of 15 by 15: the shorter side grows to 15, the other to 18.
+    images, labels, drawn = scene_crops.random_crop_or_scale(
+        keys(60),
+        *(jnp.tile(x[:1], (60, *[1] * (x.ndim - 1))) for x in (IMAGES, LABELS)),
+        size=(15, 15),
+        flip=0.0,
+    )
+    assert images.shape == (60, 15, 15, 3)
+    assert set(np.asarray(drawn.corners[:, 0])) == {0, 1, 2, 3}
+    assert (drawn.corners[:, 1] == 0).all()
+    whole = resize.resize_half_pixel(IMAGES[:1], size=(18, 15))[0]
+    relabeled = resize.resize_labels_centre(LABELS[:1], size=(18, 15))[0]
+    for i in range(8):
+        rows = slice(drawn.corners[i, 0], drawn.corners[i, 0] + 15)
+        np.testing.assert_allclose(images[i], whole[rows], atol=2e-6)
+        np.testing.assert_array_equal(labels[i], relabeled[rows])
+
+
+def test_scenes_that_are_large_enough_are_cropped_alike():
+    given = keys(), IMAGES, LABELS
+    squashed = scene_crops.random_crop_or_squash(*given, size=(8, 7))
+    scaled = scene_crops.random_crop_or_scale(*given, size=(8, 7))
+    jax.tree.map(np.testing.assert_array_equal, squashed, scaled)
+    top, left = squashed[2].corners[0]
+    step = -1 if squashed[2].flipped[0] else 1
+    expected = IMAGES[0, :, ::step][top : top + 8, left : left + 7]
+    np.testing.assert_array_equal(squashed[0][0], expected)
+
+
+@pytest.mark.parametrize("scale", [0.45, 0.7, 1.0, 1.6])
+def test_smoothed_scenes_are_resized_as_pillow_does(scale):
+    image = pytest.importorskip("PIL.Image")
+    height, width = int(12 * scale), int(10 * scale)
+    images, labels = scene_crops.scale_and_crop_smoothed(
+        IMAGES, LABELS, crop(scale, corner=(1, -1)), size=(height - 1, width + 1), fill=7.0
+    )
+    scene = image.fromarray(np.asarray(IMAGES[0, ..., 0]))
+    expected = np.asarray(scene.resize((width, height), image.Resampling.BILINEAR))
+    np.testing.assert_allclose(images[0, :, 1:, 0], expected[1:], atol=2e-6)
+    assert (images[:, :, 0] == 7.0).all()
+    rough = scene_crops.scale_and_crop(
+        IMAGES, LABELS, crop(scale, corner=(1, -1)), size=(height - 1, width + 1), fill=7.0
+    )
+    np.testing.assert_array_equal(labels, rough[1])
+    assert np.allclose(images, rough[0], atol=1e-5) == (scale >= 1.0)
+
+
+def test_scenes_of_pans_are_smoothed_and_those_of_pebal_are_not():
+    # Stripes of one pixel at half the size: smoothed they are nearly grey.
+    images = jnp.broadcast_to(jnp.arange(16.0)[:, None, None] % 2, (2, 16, 16, 1))
+    given = keys(2), images, jnp.zeros((2, 16, 16), int)
+    smoothed, _, _ = scene_crops.random_scale_range(*given, size=(5, 5), scales=(0.35, 0.35))
+    rough, _, _ = scene_crops.random_scale_choice(*given, size=(5, 5), scales=(0.35,))
+    assert np.ptp(smoothed) < 0.3
+    assert np.ptp(rough) > 0.5

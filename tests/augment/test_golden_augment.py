@@ -181,3 +181,16 @@ def test_resizing_and_pooling_as_torch(i):
     for bins in (1, 2, 3, 6):
         actual = resize.adaptive_average_pool(images, size=(bins, bins))
         vectors.assert_close(actual, last(arrays[f"adaptive_avg_{bins}/{i}"]), rtol=0, atol=1e-6)
+
+
+def test_labels_at_a_smaller_size():
+    arrays = vectors.load("aux_prototypes", "preprocess")
+    labels, factor = jnp.asarray(arrays["down_labels"]), int(arrays["down_factor"])
+    size = tuple(n // factor for n in labels.shape[1:])
+    actual = {
+        "down_nearest_topleft": resize.resize_nearest(labels, size=size),
+        "down_nearest_centre": resize.resize_labels_centre(labels, size=size),
+        "down_majority": resize.resize_labels_majority(labels, factor=factor),
+    }
+    for name, small in actual.items():
+        np.testing.assert_array_equal(small, arrays[name], strict=True, err_msg=name)

@@ -114,6 +114,13 @@ def test_draws_hang_on_the_key_alone():
     assert (draw(keys(seed=1)) != all_of_them).any()
 
 
+@pytest.mark.parametrize("implementation", ["rbg", "unsafe_rbg"])
+def test_keys_whose_draws_hang_on_the_batch_are_refused(implementation):
+    other = jax.random.split(jax.random.key(0, impl=implementation), 6)
+    with pytest.raises(TypeError, match=f"keys: expected threefry2x32.*got {implementation}"):
+        jax.jit(lambda k: rotations.random_quarter_rotation(k, SQUARE))(other)
+
+
 def test_no_hole_changes_nothing_and_holes_are_where_they_were_drawn():
     holes = jnp.array([0, 1, 2, 3, 0, 3])
     images, centres = cutout.random_cutout(keys(), OBLONG + 1, holes, length=4)

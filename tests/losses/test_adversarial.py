@@ -362,3 +362,53 @@ def test_gradients_of_the_four_players_golden(players, update):
     for name, value in expected.items():
         player, parameter = name.split(".")
         vectors.assert_close(gradient[player][parameter], value, rtol=1e-4, atol=2e-5)
+
+
+# Slopes
+
+
+SLOPES = [adversarial.gradient_penalty, adversarial.squared_slopes]
+
+
+def test_squared_slopes_of_a_quadratic_critic():
+    # D(x) = a |x|² has the gradient 2 a x.
+    slopes = adversarial.squared_slopes(
+        lambda x: 3.0 * jnp.sum(jnp.square(x), axis=-1), jnp.array([[1.0, 2.0], [0.0, 0.5]])
+    )
+    np.testing.assert_allclose(slopes, [36.0 * 5.0, 36.0 * 0.25], rtol=1e-6)
+
+
+def test_gradient_penalty_is_that_of_the_root_of_the_squared_slopes():
+    def critic(x):
+        return jnp.sum(jnp.sin(x), axis=(1, 2))
+
+    slopes = adversarial.squared_slopes(critic, REAL)
+    penalty = adversarial.gradient_penalty(critic, REAL)
+    np.testing.assert_allclose(penalty, jnp.square(jnp.sqrt(slopes) - 1.0), rtol=1e-5)
+
+
+def test_half_the_mean_squared_slopes_of_a_linear_discriminator():
+    weight = jnp.array([3.0, 4.0])
+
+    def penalty(weight):
+        pieces = [adversarial.squared_slopes(lambda z: z @ weight, z) for z in REAL[:2, :, :2]]
+        return 0.5 * (jnp.mean(pieces[0]) + jnp.mean(pieces[1]))
+
+    value, gradient = jax.value_and_grad(penalty)(weight)  # ½ (25 + 25), whatever the points.
+    np.testing.assert_allclose(value, 25.0, rtol=1e-6)
+    np.testing.assert_allclose(gradient, 2.0 * weight, rtol=1e-6)
+
+
+@pytest.mark.parametrize("penalty", SLOPES)
+def test_padding_never_meets_a_critic_that_is_singular_at_zero(penalty):
+    points = jnp.array([[jnp.nan, 0.0], [3.0, 4.0], [0.0, 0.0]])
+    where = jnp.array([False, True, False])
+
+    def loss(weight):
+        values = penalty(lambda x: weight * jnp.sqrt(jnp.sum(x * x, axis=-1)), points, where)
+        return jnp.sum(values), values
+
+    (_, values), gradient = jax.value_and_grad(loss, has_aux=True)(2.0)
+    expected = 1.0 if penalty is adversarial.gradient_penalty else 4.0  # Slope 2 everywhere.
+    np.testing.assert_allclose(values, [0.0, expected, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(gradient, 2.0 if expected == 1.0 else 4.0, rtol=1e-6)

@@ -276,3 +276,15 @@ def test_one_class_occupies_one_dimension_and_the_uniform_none():
     assert distillation.occupied_dimensions(one_hot) == 1
     assert distillation.occupied_dimensions(uniform) == 0
     assert distillation.occupied_dimensions(one_hot, jnp.zeros(5, bool)) == 0
+
+
+@pytest.mark.parametrize(
+    ("warmup_steps", "expected"),
+    [(0, [2.0]), (1, [0.5, 2.0]), (2, [0.5, 2.0, 2.0]), (3, [0.5, 1.25, 2.0, 2.0])],
+)
+def test_first_steps_of_a_warm_up(warmup_steps, expected):
+    values = distillation.cosine_schedule(
+        jnp.arange(9), base=2.0, final=1.0, steps=8, warmup_steps=warmup_steps, start=0.5
+    )
+    np.testing.assert_allclose(values[: len(expected)], expected, rtol=1e-6)
+    np.testing.assert_allclose(values[8], 1.0, rtol=1e-6)

@@ -198,6 +198,7 @@ def test_two_sure_passes_that_disagree():
     np.testing.assert_allclose(entropy.predictive_entropy(z), np.log(2), rtol=1e-6)
     np.testing.assert_allclose(entropy.mutual_information(z), np.log(2), rtol=1e-6)
     np.testing.assert_allclose(entropy.predictive_variance(z), 0.25, rtol=1e-6)
+    np.testing.assert_allclose(entropy.predicted_class_variance(z), 0.25, rtol=1e-6)
 
 
 def test_information_is_the_entropy_that_averaging_adds():
@@ -252,3 +253,17 @@ def test_released_form_is_the_documents_where_all_images_are_known():
     released = entropy.entropy_maximisation_released(logits, labels, inlier, outlier)
     document = entropy.entropy_maximisation(logits, labels, inlier, outlier, jnp.zeros(3, bool))
     np.testing.assert_allclose(released, document / 19, rtol=1e-5)
+
+
+def test_predicted_class_variance_by_hand():
+    p = jnp.array([[0.8, 0.1, 0.1], [0.4, 0.5, 0.1]])  # Mean: 0.6, 0.3, 0.1; class 0 is predicted.
+    np.testing.assert_allclose(entropy.predicted_class_variance(jnp.log(p)), 0.04, rtol=1e-5)
+
+
+def test_a_class_that_every_pass_leaves_out_keeps_gradients_finite():
+    z = jnp.array([[1.0, 0.0, -jnp.inf], [0.0, 2.0, -jnp.inf]])
+    for score in (entropy.predictive_entropy, entropy.mutual_information):
+        value, gradient = jax.value_and_grad(score)(z)
+        without = score(z[:, :2])
+        np.testing.assert_allclose(value, without, rtol=1e-6)
+        assert jnp.isfinite(gradient).all()

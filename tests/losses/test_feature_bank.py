@@ -227,3 +227,14 @@ def test_labels_beyond_the_classes_do_not_vote():
         for c in (3, 2)
     )
     np.testing.assert_allclose(two, three[:, :2], rtol=1e-6)
+
+
+def test_rows_without_a_label_do_not_vote():
+    labels = jnp.array([0, 1, -1, 1, 0, 2, -1, 2, 1, 7, -3])
+    votes = feature_bank.neighbour_votes(QUERIES, BANK, labels, classes=3, k=11)
+    bearing = (labels >= 0) & (labels < 3)
+    expected = feature_bank.neighbour_votes(
+        QUERIES, BANK, jnp.where(bearing, labels, 0), bearing, classes=3, k=11
+    )
+    assert votes.shape == (3, 3)
+    np.testing.assert_allclose(votes, expected, rtol=1e-6)

@@ -31,6 +31,22 @@ def test_padded_filter_is_that_of_scipy(padding, dilation):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("dilation", [1, 20])
+@pytest.mark.parametrize("padding", [*SCIPY_MODES, "valid"])
+def test_long_sides_are_filtered_in_blocks_to_the_same(padding, dilation):
+    image = np.random.default_rng(0).normal(size=(321, 330))  # 80 entries a block at dilation 20.
+    expected, taps = image, dilated(KERNEL, dilation)
+    for axis in (0, 1):
+        mode = SCIPY_MODES.get(padding, "constant")
+        expected = scipy.ndimage.correlate1d(expected, taps, axis, mode=mode)
+    if padding == "valid":
+        border = len(taps) // 2
+        expected = expected[border:-border, border:-border]
+    with jax.enable_x64(True):
+        actual = filtering.separable_filter(image, KERNEL, padding=padding, dilation=dilation)
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-14)
+
+
 @pytest.mark.parametrize("dilation", [1, 2])
 def test_valid_filter_is_a_convolution_with_the_outer_product(dilation):
     expected = jax.lax.conv_general_dilated(

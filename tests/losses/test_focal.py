@@ -105,3 +105,10 @@ def test_positive_weight_counts_an_anomaly_several_times():
     single = weighted_cross_entropy(logits, jnp.array([0, 1]))
     triple = weighted_cross_entropy(logits, jnp.array([0, 1]), positive_weight=3.0)
     np.testing.assert_allclose(triple, single * jnp.array([1.0, 3.0]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("label", [-1, 3, 255])
+def test_label_that_is_no_class_gives_nan(label):
+    weights = jnp.array([0.5, 1.0, 2.0])
+    loss = focal.softmax_focal_loss(jnp.ones((2, 3)), jnp.array([label, 1]), weights=weights)
+    np.testing.assert_array_equal(jnp.isnan(loss), [True, False])

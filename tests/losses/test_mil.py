@@ -581,3 +581,16 @@ def test_options_are_keyword_only_and_every_public_function_is_documented():
         for parameter in inspect.signature(function).parameters.values():
             if parameter.name in ("margin", "axis_name"):
                 assert parameter.kind is inspect.Parameter.KEYWORD_ONLY, name
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_no_logarithm_is_below_minus_100(precision):
+    context, dtype, _ = PRECISIONS[precision]
+    with context():
+        p = jnp.array([0.0, 5e-324, 1e-300, 1e-44, 1e-40], dtype)
+        loss, gradient = jax.vmap(jax.value_and_grad(mil.binary_cross_entropy), (0, None))(p, 1.0)
+        # e^-100 is 3.7e-44: float64 holds the last one, -log 1e-40 = 92.1, float32 as a subnormal.
+        last = 100.0 if precision == "float32" else 40.0 * np.log(10.0)
+    np.testing.assert_allclose(loss, [100.0] * 4 + [last], rtol=1e-6)
+    assert np.all(np.isfinite(gradient))
+    assert not np.any(gradient[:4])

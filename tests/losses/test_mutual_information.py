@@ -256,3 +256,18 @@ def test_best_critic_of_correlated_gaussians_nears_their_information():
     np.testing.assert_allclose(actual, truth, atol=0.06)
     golden = vectors.load("fsad_net", "mi_bounds")
     np.testing.assert_allclose(golden["gaussian/true_mi"], truth, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        mi.donsker_varadhan_pairs,
+        mi.donsker_varadhan_pooled,
+        mi.jensen_shannon_pairs,
+        mi.info_nce,
+        mi.info_nce_released,
+        mi.fenchel_dual,
+    ],
+)
+def test_all_rows_are_real_by_default(bound):
+    np.testing.assert_array_equal(bound(SCORES), bound(SCORES, ALL))

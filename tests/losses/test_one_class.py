@@ -196,3 +196,18 @@ def test_missing_patches_have_no_say():
     some, none = jnp.array([[True, False]]), jnp.zeros((1, 2), bool)
     np.testing.assert_allclose(one_class.multi_scale_score(*terms, some), [3.0 + 4.0])
     np.testing.assert_allclose(one_class.multi_scale_score(*terms, none), [3.0])
+
+
+def test_score_of_the_detector_by_hand():
+    anomaly = one_class.gaussian_anomaly(EMBEDDINGS, CENTER, jnp.array(4.0))
+    score = one_class.reconstruction_and_anomaly(jnp.array([0.2, 0.4, 0.6]), anomaly, xi=0.25)
+    # Squared distances 4, 9, 0: 1 - p = 1 - e^(-1), 1 - e^(-9/4), 0.
+    expected = [0.05 + 0.75 * (1 - np.exp(-1.0)), 0.1 + 0.75 * (1 - np.exp(-2.25)), 0.15]
+    assert score.shape == (3,)
+    np.testing.assert_allclose(score, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("xi", "expected"), [(0.0, 0.9), (0.5, 0.6), (1.0, 0.3)])
+def test_score_of_the_detector_lies_between_its_terms(xi, expected):
+    score = one_class.reconstruction_and_anomaly(jnp.array([0.3]), jnp.array([0.9]), xi=xi)
+    np.testing.assert_allclose(score, [expected], rtol=1e-6)

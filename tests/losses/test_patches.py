@@ -86,3 +86,10 @@ def test_folding_is_the_transpose_of_extraction():
 def test_grids_that_miss_pixels_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         patches.patch_starts(*arguments)
+
+
+def test_nan_of_a_patch_stays_in_its_image():
+    given = jnp.ones((2, 4, 2, 2)).at[0, 0, 0, 0].set(jnp.nan)
+    folded = patches.fold_mean(given, image_size=(4, 4), stride=2)
+    assert np.all(np.isnan(folded[0]))
+    np.testing.assert_array_equal(folded[1], np.ones((4, 4)))

@@ -271,3 +271,17 @@ def test_min_max_spans_all_images_and_keeps_their_order():
 def test_min_max_of_equal_maps_is_zero():
     actual = position_gaussians.min_max_released(jnp.full((2, 1, 3), 4.0))
     np.testing.assert_array_equal(actual, np.zeros((2, 1, 3)))
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_too_few_rows_for_a_covariance_are_refused(rows):
+    gathered = moments.zero_full((2, 3))
+    if rows:
+        gathered = moments.add(gathered, jnp.ones((rows, 2, 3)))
+    with pytest.raises(ValueError, match=f"moments: expected at least 2 rows .*, got {rows}."):
+        position_gaussians.check_rows(gathered)
+
+
+def test_two_rows_are_enough_for_a_covariance():
+    gathered = moments.add(moments.zero_full((2, 3)), jnp.ones((2, 2, 3)))
+    assert position_gaussians.check_rows(gathered) is None

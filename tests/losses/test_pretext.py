@@ -234,3 +234,11 @@ def test_a_pair_depends_on_its_own_key_alone():
     part = sample(keys(2000)[2:4], image_size=(63, 80), patch_size=32)
     for a, b in zip(whole, part, strict=True):
         np.testing.assert_array_equal(a[2:4], b)
+
+
+@pytest.mark.parametrize("draw", [sample, sample_released])
+def test_smallest_patches_have_another_for_a_neighbour(draw):
+    drawn = draw(keys(64), image_size=(9, 9), patch_size=2)
+    moved = np.any(np.asarray(drawn.first) != np.asarray(drawn.second), axis=-1)
+    # The released neighbours are clipped to the image, so that at the border some do not move.
+    assert np.all(moved) if draw is sample else np.mean(moved) > 0.5

@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -126,3 +128,22 @@ def test_pools_by_hand():
     np.testing.assert_allclose(seed_scores.pool_mean(scores), [[2.0, 3.0, 3.5]])
     np.testing.assert_allclose(seed_scores.pool_removed_mean(scores, removed), [[2.0, 2.0, 3.5]])
     np.testing.assert_allclose(seed_scores.pool_largest(scores), [4.0])  # (3 + 2 + 7) / 3.
+
+
+def test_scores_of_a_given_measure():
+    def measure(x, y):
+        return jnp.mean(jnp.square(x - y), axis=-1)
+
+    scores = seed_scores.multi_seed_scores_of(measure, IMAGES, OTHERS, patch_size=3)
+    squares = np.mean((IMAGES - OTHERS) ** 2, axis=-1)  # [S, B, H, W]
+    blocks = squares.reshape(3, 2, 2, 3, 2, 3).mean(axis=(3, 5)).reshape(3, 2, 4)
+    np.testing.assert_allclose(scores.pixels, squares.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(scores.patches, blocks, rtol=1e-5)
+
+
+def test_mixed_measure_without_its_absolute_error_is_the_default_one():
+    measure = partial(similarity_losses.mae_ms_ssim_map, rho=0.0, **SMALL)
+    mixed = seed_scores.multi_seed_scores_of(measure, IMAGES, OTHERS, patch_size=3)
+    default = small_scores(IMAGES, OTHERS)
+    np.testing.assert_allclose(mixed.pixels, default.pixels, rtol=1e-5)
+    np.testing.assert_allclose(mixed.patches, default.patches, rtol=1e-5)

@@ -182,3 +182,21 @@ def test_mixture_with_the_absolute_error():
     arrays = (jnp.array([x]) for x in (0.2, 0.9, 0.5))
     actual = similarity_losses.mae_mixed_similarity(*arrays)
     np.testing.assert_allclose(actual, [0.285], rtol=1e-6)
+
+
+@pytest.mark.parametrize("rho", [0.3, 1.0])
+def test_identical_images_have_zero_gradient(rho):
+    def losses(x):
+        loss = similarity_losses.mae_ms_ssim(IMAGES, x, rho=rho, **SMALL)
+        scaled = similarity_losses.mae_ms_ssim_range_scaled(IMAGES, x, rho=rho, **SMALL)
+        maps = similarity_losses.mae_ms_ssim_map(IMAGES, x, rho=rho, **SMALL)
+        return jnp.sum(loss) + jnp.sum(scaled) + jnp.sum(maps)
+
+    gradient = jax.jit(jax.grad(losses))(IMAGES)
+    np.testing.assert_allclose(gradient, np.zeros_like(IMAGES), atol=1e-6)
+
+
+def test_absolute_error_of_equal_pixels_has_zero_gradient():
+    first, second = jnp.array([[1.0, 2.0, 3.0]]), jnp.array([[1.0, 1.0, 5.0]])
+    gradient = jax.grad(lambda x: similarity_losses.mae(x, second)[0])(first)
+    np.testing.assert_allclose(gradient, [[0.0, 1 / 3, -1 / 3]], rtol=1e-6)

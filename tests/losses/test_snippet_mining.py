@@ -266,3 +266,23 @@ def test_regulariser_and_pairs_of_the_text_match_golden():
         bags = mil.top_k_mean(both, int(golden["k"]))
         actual = mil.ranking_hinge_all_pairs(bags, labels, labels >= 0)
     np.testing.assert_allclose(actual, golden["hinge_mean"], rtol=1e-9)
+
+
+def test_chosen_of_leading_axes_are_those_of_each_row():
+    where = SCORES > 0.2
+    together = snippet_mining.highest(SCORES.reshape(3, 2, 6), 2, where.reshape(3, 2, 6))
+    rows = [snippet_mining.highest(*row) for row in _rows_of(where)]
+    assert together.shape == (3, 2, 6)
+    np.testing.assert_array_equal(together.reshape(6, 6), rows)
+
+
+def _rows_of(where):
+    return [(s, 2, w) for s, w in zip(SCORES.reshape(6, 6), where.reshape(6, 6), strict=True)]
+
+
+def test_memory_of_a_choice_does_not_grow_with_what_is_chosen():
+    def temporary(k):
+        compiled = jax.jit(lambda x: snippet_mining.highest(x, k)).lower(jnp.zeros(1000)).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporary(500) < 500 * 1000 / 4  # Of 500 x 1000 booleans, the fourth part.

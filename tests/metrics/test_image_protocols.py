@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import vectors
 
-from jaxad.metrics import image_protocols, ranking, segmentation
+from jaxad.metrics import calibration, image_protocols, ranking, segmentation
 
 
 @pytest.mark.parametrize("kind", ["released", "void_excluded"])
@@ -84,3 +84,25 @@ def test_bad_input_is_named():
         image_protocols.per_image(ranking.roc_auc, [np.zeros(1)], [np.zeros(1)] * 2)
     with pytest.raises(ValueError, match="at least one candidate"):
         image_protocols.best_threshold_iou(np.ones((1, 2)), np.ones((1, 2)), [])
+
+
+def test_disjoint_groups_share_no_image_and_repeat_with_the_seed():
+    groups = image_protocols.draw_disjoint_groups(11, groups=3, size=3, seed=3)
+    assert groups.shape == (3, 3)
+    assert len(np.unique(groups)) == 9
+    assert groups.max() < 11
+    again = image_protocols.draw_disjoint_groups(11, groups=3, size=3, seed=3)
+    np.testing.assert_array_equal(groups, again)
+    with pytest.raises(ValueError, match=r"at most 11 \(images\), got 3 and 4"):
+        image_protocols.draw_disjoint_groups(11, groups=3, size=4)
+
+
+def test_no_image_has_no_best_threshold():
+    best = image_protocols.best_threshold_iou(np.zeros((0, 2, 2)), np.zeros((0, 2, 2)), [0.0, 1.0])
+    np.testing.assert_array_equal(best.mean_iou_per_threshold, [np.nan, np.nan])
+    assert np.isnan(best[:2]).all()
+
+
+def test_a_selection_of_another_shape_is_told_from_its_array():
+    with pytest.raises(ValueError, match=r"^confidence and where.*\(3,\) and \(2,\)"):
+        calibration.adaptive_calibration_error(np.ones(3), np.ones(3), where=np.ones(2))

@@ -66,3 +66,11 @@ def test_bad_input_is_named():
         neighbours.knn_votes(bank, bank, labels, classes=1)
     with pytest.raises(ValueError, match="1 of 4 features are NaN"):
         neighbours.knn_accuracy(np.array([[1, np.nan], [0, 1]]), labels, bank, labels)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_float32_lengths_neither_overflow_nor_vanish(scale):
+    bank = np.eye(3, dtype=np.float32)
+    queries = bank * np.float32(scale)
+    votes = neighbours.knn_votes(queries, bank, np.arange(3), classes=3, neighbours=1)
+    np.testing.assert_allclose(votes, np.eye(3), atol=1e-5)

@@ -145,3 +145,35 @@ def test_bad_input_is_named():
         streaming.add_in_range(zero, np.zeros(2), truth, low=1, high=1)
     with pytest.raises(ValueError, match=r"others must be ScoreHistogram of shapes .*65536"):
         streaming.merge(zero, streaming.zero(bins=8))
+
+
+@given(st.integers(0, 999), st.integers(1, 40), st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_linear_bins_equal_numpy_at_their_edges(seed, bins, narrow):
+    low, high = np.sort(np.random.default_rng(seed).normal(size=2))
+    scores = np.linspace(low, high, bins + 1)
+    beside = [np.nextafter(scores, -np.inf)[1:], np.nextafter(scores, np.inf)[:-1]]
+    scores = np.concatenate([scores, *beside])
+    if narrow:
+        scores = scores.astype(np.float32)
+        scores = scores[(scores.astype(float) >= low) & (scores.astype(float) <= high)]
+    given_ = scores, np.ones(scores.size)
+    state = streaming.add_in_range(streaming.zero(bins=bins), *given_, low=low, high=high)
+    expected = np.histogram(scores.astype(float), bins, (low, high))[0]
+    np.testing.assert_array_equal(state.counts, [np.zeros(bins), expected])
+
+
+@pytest.mark.parametrize("truth", [0, 1])
+def test_a_float32_just_below_the_range_is_refused(truth):
+    low = 0.7  # The nearest float32 is 0.69999999.
+    score = np.array([low], np.float32)
+    with pytest.raises(ValueError, match=r"scores must be 0.7 to 1.0, found 0.6999"):
+        streaming.add_in_range(streaming.zero(bins=4), score, [truth], low=low, high=1.0)
+
+
+@pytest.mark.parametrize(
+    "ends", [(-np.inf, 1.0), (0.0, np.inf), (np.nan, 1.0), (-1.7e308, 1.7e308)]
+)
+def test_a_range_must_be_finite(ends):
+    with pytest.raises(ValueError, match="low and high must be finite"):
+        streaming.add_in_range(streaming.zero(bins=4), [0.5], [1], low=ends[0], high=ends[1])

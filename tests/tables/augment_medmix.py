@@ -69,6 +69,8 @@ ROWS = [
         medmix.paste_lesions,
         {"images": IMAGES, "bank": BANK, "lesions": LESIONS},
         ({"images": IMAGES[:2]}, ValueError, r"lesions.sources.*\(2, 2\).*\(8, 2\)"),
+        ({"bank": BANK[..., :1]}, ValueError, r"bank.*\(5, 9, 8, 3\).*\(5, 9, 8, 1\)"),
+        ({"bank": BANK.astype(int)}, TypeError, "bank.*floating"),
         shared=("bank",),
     ),
     row(
@@ -77,6 +79,14 @@ ROWS = [
         SHORT,
         FEW,
         ({"extent": (0.5, 1.2)}, ValueError, r"extent.*\(11, 10\).*do not fit.*\(9, 8\)"),
+        ({"places": PLACES[:4]}, ValueError, r"places.*\(8,\).*\(4,\)"),
+        ({"places": PLACES / 2}, TypeError, "places.*integers.*float32"),
+        ({"smallest": 0}, ValueError, "smallest.*at least 1.*0"),
+        ({"strength": (0.2, 1.0)}, ValueError, r"strength.*less than 1.*\(0.2, 1.0\)"),
+        ({"amplitude": (0.2, 0.1)}, ValueError, r"amplitude.*order.*\(0.2, 0.1\)"),
+        ({"length": (0.0, 0.1)}, ValueError, r"length.*\(0.0, 0.1\)"),
+        ({"sigma": (-0.1, 0.1)}, ValueError, r"sigma.*from 0.0 on.*\(-0.1, 0.1\)"),
+        ({"jitter": (0.4, 0.4)}, ValueError, r"jitter.*4 strengths.*\(0.4, 0.4\)"),
         options={**SHAPES, **OPTIONS},
     ),
     row(

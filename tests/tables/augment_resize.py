@@ -48,6 +48,24 @@ ROWS = [
         options={"size": (7, 3)},
         errors=[SIZE, ({"values": LABELS[0]}, ValueError, r"values.*\(5, 6\)")],
     ),
+    Row(
+        resize.resize_labels_centre,
+        {"values": LABELS},
+        rows=("values",),
+        options={"size": (3, 4)},
+        errors=[SIZE, ({"values": LABELS[0]}, ValueError, r"values.*\(5, 6\)")],
+    ),
+    Row(
+        resize.resize_labels_majority,
+        {"labels": np.tile(LABELS, (1, 2, 1))},
+        rows=("labels",),
+        options={"factor": 2},
+        errors=[
+            ({"labels": LABELS}, ValueError, r"labels.*2 divides.*\(8, 5, 6\)"),
+            ({"labels": LABELS.astype(float)}, TypeError, "labels.*integers.*float32"),
+            ({"factor": 0}, ValueError, "factor.*at least 1.*0"),
+        ],
+    ),
     row(crops.crop_and_resize, {"boxes": BOXES}, *BOXED),
     row(crops.crop_and_resize, {"boxes": BOXES}, *BOXED, method="bicubic")._replace(name="bicubic"),
     Row(

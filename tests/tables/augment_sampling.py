@@ -13,6 +13,15 @@ SHAPES = [({"columns": PLACES[1, :, :2]}, ValueError, r"columns.*\(8, 3, 2\).*\(
 
 ROWS = [
     Row(
+        precision.bounded,
+        {"values": IMAGES},
+        rows=("values",),
+        options={"low": 0.0, "high": 1.0},
+        differentiable=("values",),
+        bad=[{"values": np.zeros((8, 4, 5, 2))}, {"values": np.full((8, 4, 5, 2), 1e4)}],
+        errors=None,
+    ),
+    Row(
         sampling.bilinear,
         {"images": IMAGES, "rows": PLACES[0], "columns": PLACES[1]},
         rows=("images", "rows", "columns"),

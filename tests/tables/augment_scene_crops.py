@@ -40,6 +40,13 @@ ROWS = [
         SIZE,
         size=(5, 6),
     ),
+    row(
+        scene_crops.scale_and_crop_smoothed,
+        {"images": IMAGES, "labels": LABELS, "crop": CROP},
+        FLOATS,
+        SIZE,
+        size=(5, 6),
+    ),
     row(scene_crops.draw_centred, DRAWN, SCALED, SIZE, shape=(7, 9), size=(5, 6)),
     row(scene_crops.draw_surrounded, DRAWN, SCALED, SIZE, shape=(7, 9), size=(5, 6)),
     row(
@@ -59,5 +66,8 @@ ROWS = [
         ({"scales": ()}, ValueError, "scales.*positive"),
         size=(5, 6),
     ),
-    row(scene_crops.random_crop_or_squash, SCENES, SHORT, FLOATS, size=(5, 6)),
+    row(scene_crops.random_crop_or_scale, SCENES, SHORT, FLOATS, SIZE, size=(5, 6)),
+    row(scene_crops.random_crop_or_scale, SCENES, SHORT, size=(8, 6))._replace(name="short"),
+    row(scene_crops.random_crop_or_squash, SCENES, SHORT, FLOATS, SIZE, size=(5, 6)),
+    row(scene_crops.random_crop_or_squash, SCENES, SHORT, size=(8, 6))._replace(name="short"),
 ]

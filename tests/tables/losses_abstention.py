@@ -95,4 +95,17 @@ ROWS = [
             {"logits": np.where((SETS < 2)[..., None], LOGITS, np.nan)},
         ],
     ),
+    of_logits(
+        abstention.pixel_loss_released,
+        {"labels": LABELS, "penalty": PENALTY, "inlier": INLIER, "outlier": OUTLIER},
+        errors=[
+            WRONG_LABELS,
+            ({"inlier": np.ones((7, 6), bool)}, ValueError, r"inlier.*\(8, 6\).*\(7, 6\)"),
+            ({"outlier": np.ones((7, 6), bool)}, ValueError, r"outlier.*\(8, 6\).*\(7, 6\)"),
+        ],
+        bad=[
+            {"inlier": NONE, "outlier": NONE},
+            {"logits": np.where((SETS < 2)[..., None], LOGITS, np.nan)},
+        ],
+    ),
 ]

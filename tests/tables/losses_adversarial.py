@@ -50,15 +50,9 @@ def two(function, first, second):
     )
 
 
-ROWS = [
-    two(adversarial.wasserstein_critic, "real_values", "fake_values"),
-    one(adversarial.wasserstein_generator, "fake_values"),
-    two(adversarial.discriminator, "real_logits", "fake_logits"),
-    one(adversarial.generator_minimax, "fake_logits"),
-    one(adversarial.generator_non_saturating, "fake_logits"),
-    one(adversarial.generator_cooperative, "fake_logits"),
-    Row(
-        adversarial.gradient_penalty,
+def slopes(function):
+    return Row(
+        function,
         {"points": IMAGES, "where": VALID},
         rows=("points", "where"),
         options={"critic": critic},
@@ -75,7 +69,18 @@ ROWS = [
             ({"where": np.ones(7, bool)}, ValueError, r"where: .*\(8,\).*\(7,\)"),
             ({"critic": lambda x: x[:, 0]}, ValueError, r"critic: .*\(1,\).*\(1, 3\)"),
         ],
-    ),
+    )
+
+
+ROWS = [
+    two(adversarial.wasserstein_critic, "real_values", "fake_values"),
+    one(adversarial.wasserstein_generator, "fake_values"),
+    two(adversarial.discriminator, "real_logits", "fake_logits"),
+    one(adversarial.generator_minimax, "fake_logits"),
+    one(adversarial.generator_non_saturating, "fake_logits"),
+    one(adversarial.generator_cooperative, "fake_logits"),
+    slopes(adversarial.gradient_penalty),
+    slopes(adversarial.squared_slopes),
     Row(
         adversarial.gradient_penalty,
         {"points": IMAGES},

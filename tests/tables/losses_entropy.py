@@ -126,6 +126,7 @@ ROWS = [
     of_passes(entropy.mean_log_probabilities),
     of_passes(entropy.predictive_entropy),
     of_passes(entropy.mutual_information),
+    of_passes(entropy.predicted_class_variance),
     of_passes(entropy.predictive_variance),
     of_logits(
         entropy.uniform_cross_entropy,

@@ -96,6 +96,9 @@ ROWS = [
     pairs(mutual_information.jensen_shannon_pairs),
     pairs(mutual_information.info_nce),
     pairs(mutual_information.info_nce_released),
+    pairs(mutual_information.info_nce)._replace(
+        arguments={"scores": SCORES}, rows=("scores",), bad=[], errors=[], name="all_rows"
+    ),
     *(
         pairs(mutual_information.fenchel_dual, measure=measure)
         for measure in ("GAN", "JSD", "KL", "RKL", "H2", "X2")

@@ -114,6 +114,21 @@ ROWS = [
         bfloat16=1e-6,
         float32=1e-6,
     ),
+    Row(
+        one_class.reconstruction_and_anomaly,
+        {"reconstruction_error": TERMS["image_reconstruction"], "anomaly": TERMS["image_anomaly"]},
+        rows=("reconstruction_error", "anomaly"),
+        options={"xi": 0.3},
+        differentiable=("reconstruction_error", "anomaly"),
+        bad=[{"reconstruction_error": np.zeros(8), "anomaly": np.ones(8)}],
+        errors=[
+            ({"anomaly": np.ones(7)}, ValueError, r"anomaly.*\(8,\).*\(7,\)"),
+            ({"anomaly": np.ones(8, int)}, TypeError, "anomaly: expected a floating-point"),
+            ({"xi": 1.5}, ValueError, r"xi: expected a number in \[0, 1\], got 1.5"),
+        ],
+        bfloat16=1e-6,
+        float32=1e-6,
+    ),
     scales(one_class.multi_scale_score),
     scales(one_class.multi_scale_score_released),
 ]

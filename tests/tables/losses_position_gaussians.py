@@ -143,4 +143,7 @@ ROWS = [
         float32=1e-6,
     ),
 ]
-HOST = {position_gaussians.check_positive_definite: "looks at values to name what is wrong"}
+HOST = {
+    position_gaussians.check_positive_definite: "looks at values to name what is wrong",
+    position_gaussians.check_rows: "looks at a count",
+}

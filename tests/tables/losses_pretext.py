@@ -36,7 +36,7 @@ CORNERS = {
 CORNER_ERRORS = [
     ({"direction": np.zeros(4, int)}, ValueError, r"direction.*\(8,\).*\(4,\)"),
     ({"jitter": np.zeros(8, int)}, ValueError, r"jitter.*\(8, 2\).*\(8,\)"),
-    ({"patch_size": 0}, ValueError, "patch_size: expected an integer of at least 1"),
+    ({"patch_size": 1}, ValueError, "patch_size: expected an integer of at least 2, got 1"),
     ({"patch_size": 8.0}, TypeError, "patch_size: expected a Python integer"),
 ]
 SMALL = ({"image_size": (32, 7)}, ValueError, r"image_size: .* at least 8 .*\(32, 7\)")

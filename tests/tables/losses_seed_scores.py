@@ -1,8 +1,10 @@
 """Rows of `jaxad.losses.seed_scores`; its first axis counts seeds: there are no rows to share."""
 
+from functools import partial
+
 import numpy as np
 
-from jaxad.losses import seed_scores
+from jaxad.losses import seed_scores, similarity_losses
 from tables.row import Row
 
 RNG = np.random.default_rng(0)
@@ -58,6 +60,26 @@ ROWS = [
         errors=[
             *ERRORS,
             ({"patch_size": 4}, ValueError, "expected sides that are multiples of 4, got 6 x 6"),
+        ],
+    ),
+    Row(
+        seed_scores.multi_seed_scores_of,
+        {"images": IMAGES, "reconstructions": OTHERS},
+        options={
+            "measure": partial(similarity_losses.mae_ms_ssim_map, **OPTIONS),
+            "patch_size": 3,
+        },
+        differentiable=("images", "reconstructions"),
+        bfloat16=1e-5,
+        bad=BAD,
+        errors=[
+            *ERRORS[:3],
+            ({"patch_size": 4}, ValueError, "expected sides that are multiples of 4, got 6 x 6"),
+            (
+                {"measure": lambda x, y: x - y},
+                ValueError,
+                r"measure: .*\(2, 6, 6\).*\(2, 6, 6, 2\)",
+            ),
         ],
     ),
     Row(
