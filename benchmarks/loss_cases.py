@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxad.losses import (
     adversarial,
@@ -30,6 +31,7 @@ from jaxad.losses import (
     snippet_mining,
     standardised_logit,
 )
+from jaxad.metrics import bounded_ranking, streaming
 
 
 class Case(NamedTuple):
@@ -41,6 +43,7 @@ class Case(NamedTuple):
         build: `(size) -> (function, arguments)`; the function is differentiated in the first one.
         gradient: Whether the gradient is timed too; scores have none.
         flops: `(size) -> FLOPs` of the equation, for programs with loops.
+        on_host: Whether the function is NumPy's.
     """
 
     size: int
@@ -48,6 +51,7 @@ class Case(NamedTuple):
     build: Callable[[int], tuple[Callable, tuple]]
     gradient: bool = True
     flops: Callable[[int], float] | None = None
+    on_host: bool = False
 
 
 def normal(seed: int, *shape: int):
@@ -236,6 +240,17 @@ def _score_histogram(pixels):
     )
 
 
+def _streaming(pixels):
+    scores = np.random.default_rng(0).standard_normal(pixels, np.float32)
+    truth = scores > 2.0
+
+    def count_and_rank(scores, truth):
+        state = streaming.add(streaming.zero(), scores, truth)
+        return bounded_ranking.roc_auc(state), bounded_ranking.average_precision(state)
+
+    return count_and_rank, (scores, truth)
+
+
 _GLOBAL = (similarity.GLOBAL_WINDOW, similarity.GLOBAL_WEIGHTS)
 _LOCAL = (similarity.LOCAL_WINDOW, similarity.LOCAL_WEIGHTS)
 CASES = {
@@ -268,4 +283,5 @@ CASES = {
     "class_gaussians": Case(262_144, "pixels x 256, 19 classes", _class_gaussians, False),
     "position_gaussians": Case(64, "images x 56 x 56 x 100", _position_gaussians, False),
     "score_histogram": Case(100_000_000, "pixels, on the device", _score_histogram, False),
+    "streaming": Case(100_000_000, "pixels, on the host", _streaming, False, on_host=True),
 }

@@ -54,6 +54,8 @@ def benchmark() -> None:
 
 def measured(case: Case, size: int, peak: float, bandwidth: float) -> dict[str, Any]:
     """One row of the table."""
+    if case.on_host:
+        return measured_on_host(case, size, bandwidth)
     function, arguments = case.build(size)
     if case.gradient:
         function = jax.value_and_grad(function)
@@ -74,13 +76,35 @@ def measured(case: Case, size: int, peak: float, bandwidth: float) -> dict[str, 
     return row
 
 
+def measured_on_host(case: Case, size: int, bandwidth: float) -> dict[str, Any]:
+    """One row of a NumPy function: XLA counts nothing, bytes are those of the arguments."""
+    function, arguments = case.build(size)
+    times = machine.seconds(lambda: function(*arguments), repeats=_REPEATS.value)
+    median, low, high = machine.spread(times)
+    touched = sum(array.nbytes for array in arguments)
+    return {
+        "batch_size": size,
+        "compile_s": 0.0,
+        "step_s": median,
+        "step_s_min": low,
+        "step_s_max": high,
+        "flops": None,
+        "flops_per_s": None,
+        "share_of_matmul_peak": None,
+        "bytes_accessed": touched,
+        "share_of_bandwidth": touched / median / bandwidth,
+        "program_bytes": None,
+        "host_peak_bytes_so_far": machine.host_peak_bytes(),
+    }
+
+
 def growth(before: dict[str, Any], row: dict[str, Any]) -> dict[str, float | None]:
     """Exponents of time and of the memory that the program needs, against the row before."""
     if not before:
         return {"time_growth": None, "memory_growth": None}
     step = math.log(row["batch_size"] / before["batch_size"])
     return {
-        f"{name}_growth": math.log(max(row[key], 1e-9) / max(before[key], 1e-9)) / step
+        f"{name}_growth": row[key] and math.log(row[key] / before[key]) / step
         for name, key in (("time", "step_s"), ("memory", "program_bytes"))
     }
 

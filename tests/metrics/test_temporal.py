@@ -81,6 +81,20 @@ def test_separability_peaks_at_the_number_of_abnormal_snippets(mu, epsilon, gap)
     assert np.all(np.diff(curve[mu - 1 :]) < 0)
 
 
+@given(st.integers(1, 20), st.floats(0.01, 5.0))
+def test_separability_grows_up_to_the_abnormal_snippets_and_then_vanishes(mu, epsilon):
+    curve = temporal.expected_separability(
+        np.array([*range(1, 40), 1e3, 1e6, 1e9]),
+        abnormal_snippets=mu,
+        abnormal_norm=3.0,
+        normal_norm=1.0,
+        epsilon=epsilon,
+    )
+    assert (np.diff(curve[:mu]) > 0).all()
+    assert (np.diff(curve[mu - 1 :]) < 0).all()
+    assert curve[-1] < 1e-7
+
+
 @pytest.mark.parametrize("k, epsilon", [(0, 0.4), (1, 0.0)])
 def test_separability_out_of_range(k, epsilon):
     with pytest.raises(ValueError, match="at least 1 and epsilon positive"):
