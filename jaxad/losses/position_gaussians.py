@@ -180,7 +180,7 @@ def check_rows(moments: Moments) -> None:
     """Raises a `ValueError` unless N ≥ 2: one row has no covariance; on the host, before `finish`.
 
     Args:
-        moments: Of all rows, from all devices.
+        moments: Of all rows, from all devices; the count is a scalar.
     """
     rows = int(moments.count)
     if rows < 2:

@@ -138,21 +138,21 @@ def add_in_range(
     Returns:
         The state with them, `[2, bins]`.
     """
-    low, high = float(low), float(high)
-    if not np.isfinite([low, high, high - low]).all():
+    start, end = float(low), float(high)
+    if not np.isfinite([start, end, end - start]).all():
         raise ValueError(f"low and high must be finite, as their distance, got {low} and {high}.")
-    if not low < high:
+    if not start < end:
         raise ValueError(f"low must be below high, got {low} and {high}.")
     bins = histogram.counts.shape[1]
-    edges = np.linspace(low, high, bins + 1)
+    edges = np.linspace(start, end, bins + 1)
 
     def linear(chunk: np.ndarray) -> np.ndarray:
         # In float64 throughout: a float32 just below `low` would pass a comparison in float32.
         chunk = chunk.astype(np.float64)
-        outside = (chunk < low) | (chunk > high)
+        outside = (chunk < start) | (chunk > end)
         if outside.any():
             raise ValueError(f"scores must be {low} to {high}, found {chunk[outside][0]}.")
-        indices = ((chunk - low) / (high - low) * bins).astype(np.int64)
+        indices = ((chunk - start) / (end - start) * bins).astype(np.int64)
         indices = np.clip(indices, 0, bins - 1)
         # The quotient may be rounded over an edge, by less than a bin.
         indices -= chunk < edges[indices]
