@@ -8,28 +8,43 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxad.augment import elastic, medmix, multi_crop, simclr, swap
 from jaxad.losses import (
+    abstention,
     adversarial,
     class_gaussians,
     contrastive,
+    cross_entropy,
+    deviation,
     distillation,
+    e_step,
+    energy,
     entropy,
     fcdd,
     feature_bank,
+    focal,
     inclusion,
+    inclusion_exposure,
+    interpolation,
     masked_autoencoding,
     mil,
     moments,
     mutual_information,
     one_class,
+    patches,
     pebal,
     pmsacl,
     position_gaussians,
+    pretext,
     prototypes,
+    reconstruction,
     score_histogram,
+    seed_scores,
     similarity,
+    similarity_losses,
     snippet_mining,
     standardised_logit,
+    temporal_penalties,
 )
 from jaxad.metrics import bounded_ranking, streaming
 
@@ -251,6 +266,135 @@ def _streaming(pixels):
     return count_and_rank, (scores, truth)
 
 
+def _cross_entropy(images):
+    _, (logits, labels, inlier, _) = _pebal(images)
+    return lambda logits: cross_entropy.mean_cross_entropy(logits, labels, inlier), (
+        logits[..., :19],
+    )
+
+
+def _deep_gambler(images):
+    _, (logits, labels, inlier, _) = _pebal(images)
+    return lambda logits: jnp.sum(abstention.deep_gambler(logits, labels, inlier)), (logits,)
+
+
+def _inclusion_exposure(images):
+    distances = 256.0 + 20.0 * normal(0, images, 28, 28)
+    labels, valid = jnp.arange(images) % 2, jnp.ones(images, bool)
+    return (
+        lambda d: inclusion_exposure.outlier_exposure(d, labels, valid, 256),
+        (distances,),
+    )
+
+
+def _mae_ms_ssim(patches):
+    shape = (patches, 32, 32, 3)
+    function = functools.partial(
+        similarity_losses.mae_ms_ssim_range_scaled,
+        data_range=similarity.NORMALIZED_RANGE,
+        window=similarity.LOCAL_WINDOW,
+        weights=similarity.LOCAL_WEIGHTS,
+    )
+    return _total(function), (normal(0, *shape), normal(1, *shape))
+
+
+def _fold(images):
+    grid = patches.extract_patches(normal(0, images, 256, 256, 1), size=32, stride=16)
+    return lambda grid: jnp.sum(patches.fold_mean(grid, image_size=(256, 256), stride=16)), (grid,)
+
+
+def _seed_scores(images):
+    shown = jax.nn.sigmoid(normal(0, images, 224, 224, 3))
+    seeds = shown + 0.1 * normal(1, 8, images, 224, 224, 3)
+    function = functools.partial(seed_scores.multi_seed_scores, patch_size=16, data_range=1.0)
+    return lambda shown, seeds: function(shown, seeds).patches, (shown, seeds)
+
+
+def _reconstruction(images):
+    shape = (images, 64, 64, 3)
+    return _total(reconstruction.squared_error_sum), (normal(0, *shape), normal(1, *shape))
+
+
+def _partners(codes):
+    def loss(codes):
+        others, paired = interpolation.rolled_partners(codes)
+        mixed = interpolation.interpolate(codes, others, jnp.full(codes.shape[0], 0.3))
+        return jnp.sum(jnp.where(paired[:, None], mixed, 0.0) ** 2)
+
+    return loss, (normal(0, codes, 128),)
+
+
+def _e_step(codes):
+    def fit(codes):
+        return e_step.finish(moments.add(moments.zero_trace((128,)), codes))
+
+    return fit, (normal(0, codes, 128),)
+
+
+def _patch_position(pairs):
+    logits, direction = normal(0, pairs, 8), integers(1, 8, pairs)
+    return lambda logits: jnp.sum(pretext.patch_position(logits, direction)), (logits,)
+
+
+def _deviation(examples):
+    labels = integers(1, 2, examples)
+    return lambda scores: jnp.sum(deviation.deviation_loss(scores, labels)), (normal(0, examples),)
+
+
+def _focal(examples):
+    labels = integers(1, 2, examples)
+    return lambda logits: jnp.sum(focal.focal_loss(logits, labels)), (normal(0, examples),)
+
+
+def _temporal(videos):
+    scores = jax.nn.sigmoid(normal(0, videos, 32))
+    labels = jnp.arange(videos) % 2
+
+    def loss(scores):
+        of = (scores, labels, labels >= 0)
+        smooth = temporal_penalties.smoothness_released(*of)
+        return smooth + temporal_penalties.sparsity_released(*of)
+
+    return loss, (scores,)
+
+
+def _smoothing(images):
+    return energy.gaussian_smoothing, (normal(0, images, 1024, 2048),)
+
+
+def _keys(number):
+    return jax.random.split(jax.random.key(0), number)
+
+
+def _simclr(images):
+    pixels = jax.nn.sigmoid(normal(0, images, 64, 64, 3))
+    return lambda keys, pixels: simclr.random_views(keys, pixels)[0], (_keys(images), pixels)
+
+
+def _multi_crop(images):
+    pixels = jax.nn.sigmoid(normal(0, images, 256, 256, 3))
+    return multi_crop.random_crops, (_keys(images), pixels)
+
+
+def _medmix(images):
+    pixels = jax.nn.sigmoid(normal(0, images, 256, 256, 3))
+    counts = jnp.arange(images) % 4
+    return (
+        lambda keys, pixels: medmix.random_medmix(keys, pixels, counts, pixels)[0],
+        (_keys(images), pixels),
+    )
+
+
+def _elastic(images):
+    pixels = jax.nn.sigmoid(normal(0, images, 224, 224, 1))
+    return lambda keys, pixels: elastic.random_elastic(keys, pixels)[0], (_keys(images), pixels)
+
+
+def _swap(images):
+    pixels = jax.nn.sigmoid(normal(0, images, 224, 224, 1))
+    return lambda keys, pixels: swap.random_swap(keys, pixels)[0], (_keys(images), pixels)
+
+
 _GLOBAL = (similarity.GLOBAL_WINDOW, similarity.GLOBAL_WEIGHTS)
 _LOCAL = (similarity.LOCAL_WINDOW, similarity.LOCAL_WEIGHTS)
 CASES = {
@@ -283,5 +427,24 @@ CASES = {
     "class_gaussians": Case(262_144, "pixels x 256, 19 classes", _class_gaussians, False),
     "position_gaussians": Case(64, "images x 56 x 56 x 100", _position_gaussians, False),
     "score_histogram": Case(100_000_000, "pixels, on the device", _score_histogram, False),
+    "cross_entropy": Case(8, "images of 700 x 700 x 19", _cross_entropy),
+    "deep_gambler": Case(8, "images of 700 x 700 x 20", _deep_gambler),
+    "inclusion_exposure": Case(1024, "maps of 28 x 28", _inclusion_exposure),
+    "mae_ms_ssim": Case(2048, "patches of 32 x 32 x 3", _mae_ms_ssim),
+    "fold": Case(64, "images of 225 patches", _fold),
+    "seed_scores": Case(8, "images x 8 seeds", _seed_scores, False),
+    "reconstruction": Case(1024, "images of 64 x 64 x 3", _reconstruction),
+    "partners": Case(65_536, "codes of 128", _partners),
+    "e_step": Case(65_536, "codes of 128", _e_step, False),
+    "patch_position": Case(65_536, "pairs of patches", _patch_position),
+    "deviation": Case(1_048_576, "scores", _deviation),
+    "focal": Case(1_048_576, "logits", _focal),
+    "temporal": Case(4096, "videos of 32 scores", _temporal),
+    "smoothing": Case(8, "maps of 1024 x 2048", _smoothing, False),
+    "simclr": Case(64, "images of 64 x 64 x 3, two views", _simclr, False),
+    "multi_crop": Case(16, "images of 256 x 256 x 3", _multi_crop, False),
+    "medmix": Case(64, "images of 256 x 256 x 3", _medmix, False),
+    "elastic": Case(64, "images of 224 x 224", _elastic, False),
+    "swap": Case(64, "images of 224 x 224", _swap, False),
     "streaming": Case(100_000_000, "pixels, on the host", _streaming, False, on_host=True),
 }
