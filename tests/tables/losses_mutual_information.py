@@ -97,7 +97,11 @@ ROWS = [
     pairs(mutual_information.info_nce),
     pairs(mutual_information.info_nce_released),
     pairs(mutual_information.info_nce)._replace(
-        arguments={"scores": SCORES}, rows=("scores",), bad=[], errors=[], name="all_rows"
+        arguments={"scores": SCORES},
+        rows=("scores",),
+        bad=[{"scores": np.zeros_like(SCORES)}],
+        errors=None,  # Those of the row before.
+        name="all_rows",
     ),
     *(
         pairs(mutual_information.fenchel_dual, measure=measure)
