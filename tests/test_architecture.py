@@ -17,6 +17,7 @@ FLOORS = {
     "datasets": 0,
     "fields": 0,
     "files": 0,
+    "resampling": 0,
     "losses": 1,
     "metrics": 1,
     "models": 1,

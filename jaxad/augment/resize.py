@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxad import resampling
 from jaxad.augment import checks, precision
 
 __all__ = [
@@ -37,7 +38,7 @@ def resize_half_pixel(images: jax.Array, *, size: tuple[int, int]) -> jax.Array:
     Returns:
         `[B, *size, C]` in the type of the images (001, section 10).
     """
-    return _resize(images, size, lambda i, n, m: (i + 0.5) * n / m - 0.5)
+    return _resize(images, size, align_corners=False)
 
 
 def resize_corners(images: jax.Array, *, size: tuple[int, int]) -> jax.Array:
@@ -52,7 +53,7 @@ def resize_corners(images: jax.Array, *, size: tuple[int, int]) -> jax.Array:
     Returns:
         `[B, *size, C]` in the type of the images.
     """
-    return _resize(images, size, lambda i, n, m: i * (n - 1) / max(m - 1, 1))
+    return _resize(images, size, align_corners=True)
 
 
 def resize_labels_centre(values: jax.Array, *, size: tuple[int, int]) -> jax.Array:
@@ -131,20 +132,7 @@ def adaptive_average_pool(images: jax.Array, *, size: tuple[int, int]) -> jax.Ar
     """
     checks.images("images", images)
     checks.size("size", size)
-    wide = precision.widen(images)
-    vertical, horizontal = (
-        jnp.asarray(_bins(n, s), wide.dtype) for n, s in zip(images.shape[1:3], size, strict=True)
-    )
-    pooled = jnp.einsum("sh,bhwc->bswc", vertical, wide, precision="highest")
-    pooled = jnp.einsum("tw,bswc->bstc", horizontal, pooled, precision="highest")
-    return pooled.astype(images.dtype)
-
-
-def _bins(inputs: int, bins: int) -> np.ndarray:
-    """Weights `[bins, inputs]`."""
-    k, pixels = np.arange(bins)[:, None], np.arange(inputs)
-    inside = (pixels >= k * inputs // bins) & (pixels < -((k + 1) * inputs // -bins))
-    return inside / inside.sum(axis=1, keepdims=True)
+    return resampling.adaptive_average_pool(precision.widen(images), size).astype(images.dtype)
 
 
 def _pick(values: jax.Array, size: tuple[int, int], place) -> jax.Array:
@@ -159,19 +147,8 @@ def _pick(values: jax.Array, size: tuple[int, int], place) -> jax.Array:
     return values
 
 
-def _resize(images: jax.Array, size: tuple[int, int], coordinate) -> jax.Array:
+def _resize(images: jax.Array, size: tuple[int, int], *, align_corners: bool) -> jax.Array:
     checks.images("images", images)
     checks.size("size", size)
     wide = precision.widen(images)
-    for axis, outputs in zip((1, 2), size, strict=True):
-        inputs = wide.shape[axis]
-        # On the host in float64: which pixels are read does not hang on rounding.
-        places = np.clip(coordinate(np.arange(outputs), inputs, outputs), 0, inputs - 1)
-        first = np.floor(places).astype(np.int32)
-        second = np.minimum(first + 1, inputs - 1)
-        shape = (outputs, 1, 1) if axis == 1 else (outputs, 1)
-        share = jnp.asarray((places - first).reshape(shape), wide.dtype)
-        before = jnp.take(wide, jnp.asarray(first), axis=axis)
-        after = jnp.take(wide, jnp.asarray(second), axis=axis)
-        wide = before * (1.0 - share) + after * share
-    return wide.astype(images.dtype)
+    return resampling.bilinear(wide, size, align_corners=align_corners).astype(images.dtype)

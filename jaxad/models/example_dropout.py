@@ -73,3 +73,22 @@ class ExampleDropout(nn.Module):
         axis_name = None if self.is_initializing() else self.axis_name
         key = self.make_rng("dropout")
         return example_dropout(key, inputs, self.rate, axis_name=axis_name)
+
+
+class ChannelDropout(nn.Module):
+    """Drops whole feature maps of an example, with a key from the stream `dropout`.
+
+    Attributes:
+        rate: Probability that a channel is zeroed; the others are divided by 1 - rate.
+        axis_name: Named axis of devices over which the first axis of the inputs is sharded.
+    """
+
+    rate: float
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, *, train: bool) -> jax.Array:
+        """Drops channels of `[B, H, W, C]` if `train`; returns them as they are otherwise."""
+        kept = jnp.ones((inputs.shape[0], inputs.shape[-1]), inputs.dtype)
+        kept = ExampleDropout(self.rate, self.axis_name, name="channels")(kept, train=train)
+        return inputs * kept[:, None, None, :]
