@@ -101,7 +101,7 @@ def measure(config) -> None:
             prefetch=max(count, config.data.prefetch),
         )
         batches = pipeline.training_batches(
-            train, batch_size=size, seed=0, sampler=sampler, reading=reading
+            pipeline.Training(train), pipeline.Order(size, 0, sampler), reading=reading
         )
         first = next(batches)
         for _ in range(reading.prefetch + count):  # What was read ahead before the clock starts.

@@ -61,6 +61,8 @@ def stage(
     steps: int | None = None,
     epochs: int | None = None,
     sampler: str = "shuffle",
+    outlier_share: float = 0.0,
+    class_uniform_share: float = 0.0,
 ) -> dict[str, Any]:
     """A `config.stages.<name>` section.
 
@@ -71,8 +73,11 @@ def stage(
         epochs: Or in epochs; one of the two is None.
         sampler: "shuffle", or "balanced": every second record is anomalous, the smaller class
             resampled.
+        outlier_share: Outlier objects per training record, see `jaxad.data.pipeline.Order`.
+        class_uniform_share: Probability of a row drawn by its classes, see there.
     """
     section = dict(batch_size=batch_size, sampler=sampler, optimizer=dict(optimizer))
+    section.update(outlier_share=outlier_share, class_uniform_share=class_uniform_share)
     section["steps"] = ml_collections.FieldReference(steps, field_type=int)
     section["epochs"] = ml_collections.FieldReference(epochs, field_type=int)
     section["weights"] = ""  # A published checkpoint (.npz, .safetensors, .pth) to start from.

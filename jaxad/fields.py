@@ -60,6 +60,12 @@ def rate(field: str, value: Any) -> None:
         _fail(field, "a number in [0, 1)", value)
 
 
+def share(field: str, value: Any) -> None:
+    """Raises an `InputError` unless `value` is a number in [0, 1]."""
+    if not _is_number(value) or not 0 <= value <= 1:
+        _fail(field, "a number in [0, 1]", value)
+
+
 def _is_number(value):
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     return real and math.isfinite(value)

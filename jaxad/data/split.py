@@ -22,6 +22,9 @@ class Split:
         classes: Name of the anomaly class per record ("" for normal ones), if the source knows it.
         frames: Frame truth per record, uint8 `[frames]` of 0 and 1, if the source knows it.
         frames_per_snippet: Frames that one snippet stands for.
+        sizes: int `[n, 2]`, height and width, where images differ in size; None if all are alike.
+        segment_classes: Names of the inlier classes of `segments`, by class id.
+        palette: Their colours, uint8 `[K, 3]`, if the data set has some.
     """
 
     names: Sequence[str]
@@ -33,6 +36,9 @@ class Split:
     classes: Sequence[str] | None = None
     frames: Sequence[np.ndarray] | None = None
     frames_per_snippet: int = 16
+    sizes: np.ndarray | None = None
+    segment_classes: tuple[str, ...] | None = None
+    palette: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.names)

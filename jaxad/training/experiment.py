@@ -197,7 +197,13 @@ class _Run:
                 workdir=self.workdir,
             )
             stage = loop.Stage(
-                name, definition, schedule, self.plan.splits, seed, self._evaluator(name, done)
+                name,
+                definition,
+                schedule,
+                self.plan.splits,
+                self.plan.training[name],
+                seed,
+                self._evaluator(name, done),
             )
             began = time.monotonic()
             state = loop.run(context, stage, state, position, accumulator, checkpoints, facts)
@@ -269,10 +275,12 @@ class _Run:
 
     def _fingerprint(self, schedule: loop.Schedule, seed: int) -> dict[str, Any]:
         """Of the training data and their order, and of the validation data, which fits may read."""
-        order = dict(seed=seed, batch_size=schedule.batch_size, sampler=schedule.sampler)
+        order = dataclasses.asdict(dataclasses.replace(schedule.order, seed=seed))
         found = {"train": pipeline.fingerprint(self.plan.splits["train"], **order)}
-        if "validation" in self.plan.splits:
-            found["validation"] = pipeline.fingerprint(self.plan.splits["validation"])
+        others = ["validation"] + ["outliers"] * (schedule.order.outlier_share > 0)
+        for name in others:
+            if name in self.plan.splits:
+                found[name] = pipeline.fingerprint(self.plan.splits[name])
         return found
 
     def _check_restored(self, name, restored: checkpoint.Restored, facts) -> None:

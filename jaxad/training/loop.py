@@ -55,8 +55,7 @@ class Schedule:
 
     steps: int
     steps_per_epoch: int
-    batch_size: int
-    sampler: str
+    order: pipeline.Order
     log_every: int
     evaluate_every: int | None
     save_every: int | None
@@ -71,6 +70,7 @@ class Stage:
         definition: The method's.
         schedule: Lengths and intervals.
         splits: By name; "train" is needed.
+        training: What training rows are made of.
         seed: Of data order and of the steps' keys.
         evaluate: `(state) -> metrics` on the validation split, or None. May raise `StopRequested`.
     """
@@ -79,6 +79,7 @@ class Stage:
     definition: base.Stage
     schedule: Schedule
     splits: Mapping[str, Split]
+    training: pipeline.Training
     seed: int
     evaluate: Callable[[base.State], Mapping[str, float]] | None
 
@@ -205,10 +206,8 @@ class _Walk:
         schedule, position, context = self.stage.schedule, self.position, self.context
         if self.batches is None:  # Else an evaluation or a fit came between: go on reading.
             self.batches = pipeline.training_batches(
-                self.stage.splits["train"],
-                batch_size=schedule.batch_size,
-                seed=self.stage.seed,
-                sampler=schedule.sampler,
+                self.stage.training,
+                dataclasses.replace(schedule.order, seed=self.stage.seed),
                 reading=context.reading,
                 start=position.step,
             )
@@ -332,7 +331,7 @@ class _Walk:
         row = {"step": step, "stage": self.stage.name, "split": "train", **metrics}
         self.context.history.append(row)
         self.context.progress.log(
-            step, metrics, f"{self.stage.name}/train", examples=schedule.batch_size
+            step, metrics, f"{self.stage.name}/train", examples=schedule.order.batch_size
         )
 
     def _diverged(self, step, name, index, fetched) -> DivergedError:

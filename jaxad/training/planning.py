@@ -12,7 +12,7 @@ import ml_collections
 
 from jaxad import config as configs
 from jaxad import fields, methods
-from jaxad.data import pipeline, sources
+from jaxad.data import pipeline, segment_places, sources
 from jaxad.data.split import Split
 from jaxad.errors import InputError
 from jaxad.methods import base
@@ -28,6 +28,7 @@ class Plan:
     splits: Mapping[str, Split]
     method: base.Method
     schedules: Mapping[str, loop.Schedule]
+    training: Mapping[str, pipeline.Training]
     reading: pipeline.Reading
 
 
@@ -44,6 +45,8 @@ def plan(config: ml_collections.ConfigDict, devices: list[jax.Device] | None = N
     if "train" not in splits or "test" not in splits:
         raise InputError(f"The source gives the splits {sorted(splits)}; expected train and test.")
     schedules = {name: _schedule(config, name, splits["train"], mapper) for name in config.stages}
+    training = {name: _training(name, each.order, splits) for name, each in schedules.items()}
+    _check_classes(config, splits)
     method = build(config, {name: schedule.steps for name, schedule in schedules.items()})
     reading = pipeline.Reading(
         threads=config.data.threads,
@@ -52,7 +55,7 @@ def plan(config: ml_collections.ConfigDict, devices: list[jax.Device] | None = N
         on_error=config.data.on_error,
         process=(jax.process_index(), jax.process_count()),
     )
-    return Plan(config, mapper, splits, method, schedules, reading)
+    return Plan(config, mapper, splits, method, schedules, training, reading)
 
 
 def build(config: ml_collections.ConfigDict, steps: Mapping[str, int]) -> base.Method:
@@ -92,6 +95,32 @@ def check_best(planned: Plan) -> None:
     raise InputError(f"The best checkpoint was asked for, and {why}; expected 'last'.")
 
 
+def _training(name: str, order: pipeline.Order, splits: Mapping[str, Split]) -> pipeline.Training:
+    """What the training rows of a stage are made of; reads all label maps if classes decide."""
+    outliers, places = None, ()
+    if order.outlier_share:
+        if "outliers" not in splits:
+            raise InputError(
+                f"config.stages.{name}.outlier_share={order.outlier_share}, and the source gives "
+                f"no outlier objects; it gives {sorted(splits)}."
+            )
+        outliers = splits["outliers"]
+    if order.class_uniform_share:
+        places = segment_places.by_class(splits["train"])
+    return pipeline.Training(splits["train"], outliers, places)
+
+
+def _check_classes(config: ml_collections.ConfigDict, splits: Mapping[str, Split]) -> None:
+    """A segmentation network must have as many classes as the data."""
+    for name, split in splits.items():
+        names, count = split.segment_classes, config.method.get("num_classes")
+        if None not in (names, count) and len(names) != count:
+            raise InputError(
+                f"config.method.num_classes={count}, and the {name} split has {len(names)} "
+                f"classes: {', '.join(names)}."
+            )
+
+
 def _check_sections(config: ml_collections.ConfigDict) -> None:
     fields.one_of("spmd", config.spmd, spmd.KINDS)
     fields.one_of("dtype", config.dtype, ("float32", "bfloat16"))
@@ -113,7 +142,20 @@ def _schedule(
     fields.one_of(f"{field}.sampler", section.sampler, ("shuffle", "balanced"))
     balanced = section.sampler == "balanced"
     mapper.check_batch(f"{field}.batch_size", section.batch_size, balanced=balanced)
-    per_epoch = pipeline.steps_per_epoch(train, section.batch_size, section.sampler)
+    order = pipeline.Order(
+        batch_size=section.batch_size,
+        sampler=section.sampler,
+        outlier_share=section.outlier_share,
+        class_uniform_share=section.class_uniform_share,
+    )
+    fields.not_negative(f"{field}.outlier_share", order.outlier_share)
+    fields.share(f"{field}.class_uniform_share", order.class_uniform_share)
+    if balanced and (order.outlier_share or order.class_uniform_share):
+        raise InputError(
+            f"config.{field}.sampler='balanced' goes with neither outlier_share nor "
+            "class_uniform_share; expected 'shuffle'."
+        )
+    per_epoch = pipeline.steps_per_epoch(train, order)
     steps = loop.resolve_steps(f"config.{field}", section.steps, section.epochs, per_epoch)
     if steps is None:
         raise InputError(f"config.{field} needs steps or epochs; both are None.")
@@ -129,8 +171,7 @@ def _schedule(
     return loop.Schedule(
         steps=steps,
         steps_per_epoch=per_epoch,
-        batch_size=section.batch_size,
-        sampler=section.sampler,
+        order=order,
         log_every=config.log.every_steps,
         evaluate_every=intervals["eval"],
         save_every=intervals["checkpoint"],

@@ -48,7 +48,9 @@ def first_state(config, stage="train", seed=0):
 def batches(name, size):
     reading = pipeline.Reading(threads=1, prefetch=1)
     return pipeline.training_batches(
-        splits(name)["train"], batch_size=size, seed=0, sampler="balanced", reading=reading
+        pipeline.Training(splits(name)["train"]),
+        pipeline.Order(size, 0, "balanced"),
+        reading=reading,
     )
 
 
