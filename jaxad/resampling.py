@@ -90,7 +90,7 @@ def bilinear_rows(
     Args:
         values: Floats `[B, H, W, C]`.
         size: Height and width of the whole resized map.
-        start: First of the rows, an integer; may be traced. Rows after the last repeat it.
+        start: First of the rows, an integer; may be traced. Rows outside the map repeat its border.
         rows: How many.
         align_corners: As for `taps`.
 
@@ -98,7 +98,7 @@ def bilinear_rows(
         `[B, rows, size[1], C]`, computed in at least float32, in the type of the values.
     """
     wide = _widen(values)
-    wanted = jnp.minimum(start + jnp.arange(rows), size[0] - 1)
+    wanted = jnp.clip(start + jnp.arange(rows), 0, size[0] - 1)
     for axis, places in ((1, wanted), (2, jnp.arange(size[1]))):
         table = taps(wide.shape[axis], size[axis - 1], align_corners=align_corners)
         first, second, share = (jnp.asarray(each)[places] for each in table)

@@ -8,8 +8,8 @@ import numpy as np
 
 from jaxad.errors import InputError
 
-_TORCH = (".pth", ".pt", ".pkl")
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
+_TORCH = (".pth", ".pt", ".pkl", ".pth.tar")
+_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model")
 _LISTED = 20
 
 
@@ -17,12 +17,12 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """Reads all arrays of a checkpoint file.
 
     No code in the file is run. What wraps a state dict (a dict with the key `state_dict`,
-    `model_state_dict` or `model`; a `module.` in front of every name, as PyTorch's data parallelism
+    `model_state_dict`, `model_state` or `model`; a `module.` in front of every name, as PyTorch's data parallelism
     leaves it) is taken off, and what is no array is left out. bfloat16 becomes float32.
 
     Args:
-        path: A file `.npz`, `.safetensors` (extra `safetensors`), or `.pth`, `.pt`, `.pkl` written
-            by PyTorch (extra `torch`).
+        path: A file `.npz`, `.safetensors` (extra `safetensors`), or `.pth`, `.pth.tar`, `.pt`,
+            `.pkl` written by PyTorch (extra `torch`).
 
     Returns:
         Arrays by name.
@@ -36,9 +36,10 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         raise InputError(f"{path}: expected a checkpoint file, found none.")
     readers = {".npz": _read_npz, ".safetensors": _read_safetensors}
     readers |= dict.fromkeys(_TORCH, _read_torch)
-    if path.suffix.lower() not in readers:
+    ending = next((end for end in readers if path.name.lower().endswith(end)), None)
+    if ending is None:
         raise InputError(f"{path}: expected a file {', '.join(readers)}, found {path.suffix!r}.")
-    arrays = readers[path.suffix.lower()](path)
+    arrays = readers[ending](path)
     if not arrays:
         raise InputError(f"{path}: expected named arrays, found none.")
     if all(name.startswith("module.") for name in arrays):

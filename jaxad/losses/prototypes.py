@@ -15,6 +15,7 @@ its code (github.com/DarioFontanel/PAnS: cosine classifier).
 import jax
 import jax.numpy as jnp
 
+from jaxad import cosine
 from jaxad.losses import checks, cross_entropy, masked, posthoc
 
 __all__ = [
@@ -149,7 +150,7 @@ def image_sum(score_map: jax.Array, where: jax.Array | None = None) -> jax.Array
         Document 000, section 3.1.
     """
     checks.floating("score_map", score_map)
-    return masked.total(score_map, True if where is None else where, axis=(-2, -1))
+    return masked.total(score_map, where, axis=(-2, -1))
 
 
 def image_mean(score_map: jax.Array, where: jax.Array | None = None) -> jax.Array:
@@ -164,7 +165,7 @@ def image_mean(score_map: jax.Array, where: jax.Array | None = None) -> jax.Arra
         images as `image_sum` does.
     """
     checks.floating("score_map", score_map)
-    return masked.mean(score_map, True if where is None else where, axis=(-2, -1))
+    return masked.mean(score_map, where, axis=(-2, -1))
 
 
 def data_variances(
@@ -232,9 +233,7 @@ def cosine_similarities(
         Document 001, eq. 2; epsilon from its released code.
     """
     _check_vectors(features, prototypes)
-    features, prototypes = _unit(features, epsilon), _unit(prototypes, epsilon)
-    # Full precision: tensor cores would round the inputs of a float32 product to 10 bits.
-    return jnp.einsum("...n,kn->...k", features, prototypes, precision=jax.lax.Precision.HIGHEST)
+    return cosine.similarities(features, prototypes, epsilon=epsilon)
 
 
 def cosine_logits(
@@ -303,18 +302,6 @@ def _weighted_squares(features, prototypes, weights):
         return jnp.sum(jnp.square(features - prototype) * weight, axis=-1)
 
     return jnp.moveaxis(jax.lax.map(to_one, (masked.widen(prototypes), weights)), 0, -1)
-
-
-def _unit(vectors, epsilon):
-    vectors = masked.widen(vectors)
-    # The direction does not depend on this factor, so no gradient need pass through it.
-    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(vectors), axis=-1, keepdims=True))
-    nonzero = largest > 0.0
-    scaled = jnp.where(nonzero, vectors / jnp.where(nonzero, largest, 1.0), 0.0)
-    lengths = jnp.sqrt(jnp.where(nonzero, jnp.sum(jnp.square(scaled), -1, keepdims=True), 1.0))
-    unit = scaled / lengths
-    shrunk = jax.lax.stop_gradient(unit * (largest * lengths / epsilon))
-    return jnp.where(largest * lengths >= epsilon, unit, shrunk)
 
 
 def _check_vectors(features, prototypes):

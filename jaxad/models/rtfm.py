@@ -66,13 +66,7 @@ class TemporalSelfAttention(nn.Module):
         width = features // 2 if self.form == "released" else features
 
         def dense(name):
-            return nn.Dense(
-                width,
-                kernel_init=_GLOROT,
-                dot_general=dot_general_of_rows,
-                dtype=self.dtype,
-                name=name,
-            )(inputs)
+            return _dense(width, self.dtype, name)(inputs)
 
         query, key, value = dense("query"), dense("key"), dense("value")
         # Biases make padding non-zero; both factors of the sum over snippets must be zero there.
@@ -82,13 +76,7 @@ class TemporalSelfAttention(nn.Module):
             length = jnp.maximum(jnp.sum(where, axis=-1, dtype=jnp.float32), 1.0)
             key = (key / length[..., None, None]).astype(self.dtype)
         attended = attend(query, key, value)
-        output = nn.Dense(
-            features,
-            kernel_init=_GLOROT,
-            dot_general=dot_general_of_rows,
-            dtype=self.dtype,
-            name="output",
-        )
+        output = _dense(features, self.dtype, "output")
         norm = BatchNorm(
             scale_init=nn.initializers.zeros_init(),
             axis_name=self.axis_name,
@@ -206,13 +194,7 @@ class SnippetClassifier(nn.Module):
         """Maps `[B, ..., D]` to logits `[B, ...]`, at least float32."""
         x = features.astype(self.dtype)
         for i, width in enumerate(self.hidden, start=1):
-            x = nn.Dense(
-                width,
-                kernel_init=_GLOROT,
-                dot_general=dot_general_of_rows,
-                dtype=self.dtype,
-                name=f"dense{i}",
-            )(x)
+            x = _dense(width, self.dtype, f"dense{i}")(x)
             x = ExampleDropout(self.dropout, self.axis_name)(nn.relu(x), train=train)
         logits = nn.Dense(1, kernel_init=_GLOROT, dtype=self.dtype, name="logit")(x)[..., 0]
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
@@ -291,3 +273,8 @@ def _norm(x):
     # Zero slope at a zero vector, such as padding, where the root's own slope is infinite.
     squares = jnp.sum(jnp.square(x), axis=-1)
     return jnp.where(squares > 0.0, jnp.sqrt(jnp.where(squares > 0.0, squares, 1.0)), 0.0)
+
+
+def _dense(features, dtype, name):
+    dot = dot_general_of_rows
+    return nn.Dense(features, kernel_init=_GLOROT, dot_general=dot, dtype=dtype, name=name)
