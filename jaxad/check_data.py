@@ -4,7 +4,8 @@
     python -m jaxad.check_data --config=configs/rtfm.py:ucf_crime --noread
 
 Lists, headers and ground truth are checked as before a training run; reading every record besides
-finds NaN and damaged files. Exit status 2 if anything is wrong.
+finds NaN, damaged files and label ids outside the class table, and for scenes tells the share of
+each class and of anomalous pixels. Exit status 2 if anything is wrong.
 """
 
 from absl import app, flags
@@ -19,7 +20,7 @@ _READ = flags.DEFINE_bool("read", True, "Read every record, not lists and header
 def main(_) -> None:
     if _CONFIG.value is None:
         command_line.fail("--config is missing; for example --config=configs/rtfm.py.")
-    from jaxad.data import feature_check, sources
+    from jaxad.data import sources
     from jaxad.evaluation import table
 
     with command_line.failures("the data"):
@@ -28,12 +29,35 @@ def main(_) -> None:
         rows = [summary(name, split) for name, split in opened.items()]
         print(table.render(rows, list(rows[-1])))
         if _READ.value:
-            for name, split in opened.items():
-                print(f"{name}: {feature_check.verify(split)} records read, all good")
+            read_all(opened)
+
+
+def read_all(opened) -> None:
+    """Reads every record of the splits by name; prints that all are good, and what scenes hold."""
+    from jaxad.data import feature_check, scene_check
+    from jaxad.evaluation import table
+
+    rows = []
+    for name, split in opened.items():
+        if split.time_axes:
+            print(f"{name}: {feature_check.verify(split)} records read, all good")
+            continue
+        contents = scene_check.verify(split)
+        print(f"{name}: {contents.records} records read, all good")
+        if split.segment_classes is not None:
+            rows.append({"% of pixels": name, **scene_check.shares(split, contents)})
+        else:
+            print(f"{name}: objects cover {contents.covered:.1%} of their canvas on average")
+    if rows:
+        print(table.render(rows, list(rows[0])))
 
 
 def summary(name: str, split) -> dict[str, object]:
-    """One line of the table: counts, lengths and truth of a split."""
+    """One line of the table: counts, lengths or sizes, and truth of a split."""
+    if not split.time_axes:
+        from jaxad.data import scene_check
+
+        return scene_check.summary(name, split)
     anomalous = int(split.labels.sum())
     row: dict[str, object] = {
         "split": name,

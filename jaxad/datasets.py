@@ -22,6 +22,26 @@ def digit_reels() -> dict[str, Any]:
     )
 
 
+def digit_scenes() -> dict[str, Any]:
+    """Embedded real handwriting on photographic texture, with class maps; nothing is downloaded."""
+    return dict(
+        name="digit_scenes",
+        size=(64, 96),  # Height and width.
+        train_scenes=400,
+        validation_scenes=60,
+        test_scenes=100,
+        digits=(3, 4),  # Known digits in a scene.
+        unseen_digits=(1, 2),  # In an anomalous scene.
+        digit_size=(30, 38),
+        margin=2,  # Paper around the ink in pixels.
+        noise=0.04,  # White is 1.
+        outliers=240,  # Objects for outlier exposure.
+        outlier_kinds_share=1.0,  # Fewer kinds of them, the analogue of table 11.6.
+        object_size=(16, 36),
+        seed=1,  # Of the data; config.seed is that of the run.
+    )
+
+
 def snippet_features(folder: str, **fields: Any) -> dict[str, Any]:
     """Every option of the source `snippet_features`, whose docstring explains them.
 
@@ -107,3 +127,170 @@ def ucsd_ped2() -> dict[str, Any]:
 def c3d(source: dict[str, Any]) -> dict[str, Any]:
     """The same videos as C3D fc6 features, one crop."""
     return {**source, "feature_size": 4096, "layout": "per_video", "crops": "center"}
+
+
+def scenes(train: dict[str, Any], test: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """Every option of the source `scenes`, whose docstring explains them.
+
+    Args:
+        train: `scene_part` of the training set.
+        test: Of the test set.
+        fields: Options that differ from these.
+    """
+    source = dict(
+        name="scenes",
+        root="data",  # Folder that the roots of the four parts are relative to.
+        train=train,
+        validation=None,  # Of the same form.
+        test=test,
+        outliers=None,  # Or `coco_proxy()`: objects to paste for outlier exposure.
+        size=placeholder(tuple),  # Height, width of training images; None as they are.
+        test_size=placeholder(tuple),  # Of validation and test, whose truth is resized too.
+        held_out=(),  # Names of classes that count as anomalies.
+        held_out_in_training="drop",  # Images with a pixel of them; "ignore": the pixels alone.
+        validation_fraction=0.0,  # Of training, held out, if `validation` is None.
+        validation_seed=0,
+    )
+    return {**source, **fields}
+
+
+def scene_part(layout: str, root: str, part: str | None = None, **fields: Any) -> dict[str, Any]:
+    """One part of a data set of scenes.
+
+    Args:
+        layout: One of `jaxad.data.scene_layouts.LAYOUTS`, whose docstring explains its options.
+        root: Folder of the data set, within that of the source.
+        part: Such as "train"; None for layouts without parts.
+        fields: Further options of the layout.
+    """
+    own = {} if part is None else {"part": part}
+    return dict(layout=layout, root=root, **own, **fields)
+
+
+def without_outliers(source: dict[str, Any]) -> dict[str, Any]:
+    """The same scenes without objects to paste, for methods that do not use them."""
+    return {**source, "outliers": None}
+
+
+def coco_proxy(**fields: Any) -> dict[str, Any]:
+    """Objects of COCO's train2017, images with the classes of street scenes left out.
+
+    Args:
+        fields: Options of `jaxad.data.coco_objects.objects` that differ from these.
+    """
+    source = dict(
+        layout="coco_proxy",
+        root="coco",
+        images="train2017",
+        annotations="annotations/instances_train2017.json",
+        masks=placeholder(str),  # "annotations/ood_seg_train2017" if they are ready-made.
+        excluded=placeholder(tuple),  # Categories whose images are dropped; None: the documents'.
+        overlap=(),  # Categories to keep although the training scenes have a class for them.
+        min_side=0,  # 480 in one release of document 002.
+        outlier_share=(0.0, 1.0),  # (0.0, 0.2) is "L-20%", (0.8, 1.0) "M-80%".
+        classes_share=1.0,  # Document 004, table 11.6.
+        images_share=1.0,  # Table 11.7.
+        seed=0,  # Of both choices.
+        object_size=(640, 640),  # Canvas; COCO's images are no larger.
+    )
+    return {**source, **fields}
+
+
+def own_scenes() -> dict[str, Any]:
+    """Images and label maps of your own, `data/own_scenes/<part>/{images,labels}/NAME.png`, with
+    the class table `data/own_scenes/classes.csv`; 254 in it marks the anomalies of the test set.
+    """
+    root = "own_scenes"
+    table = "classes.csv"
+    return scenes(
+        scene_part("plain", root, "train", table=table),
+        scene_part("plain", root, "test", table=table),
+        validation_fraction=0.1,
+    )
+
+
+def camvid() -> dict[str, Any]:
+    """CamVid, 367 / 101 / 233 images of 360 x 480; Bicyclist is held out.
+
+    166 training images show none; 77 test images do. Validation is one stretch of seven seconds
+    beside training frames.
+    """
+    root = "camvid"
+    return scenes(
+        scene_part("camvid", root, "train"),
+        scene_part("camvid", root, "test"),
+        validation=scene_part("camvid", root, "val"),
+        held_out=("Bicyclist",),
+    )
+
+
+def streethazards() -> dict[str, Any]:
+    """StreetHazards: 5125 / 1031 / 1500 images of 720 x 1280, anomalies in test alone."""
+    root = "StreetHazards"
+    return scenes(
+        scene_part("streethazards", root, "train"),
+        scene_part("streethazards", root, "test"),
+        validation=scene_part("streethazards", root, "validation"),
+    )
+
+
+def cityscapes(
+    test: dict[str, Any] | None = None, *, validation: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Cityscapes, 2975 images of 1024 x 2048 to train on, with COCO's objects as outliers.
+
+    COCO's "train" stays among them although Cityscapes has that class: so do the documents (002 and
+    004).
+
+    Args:
+        test: `scene_part` to test on; None for Cityscapes' 500 validation images, which show no
+            anomalies.
+        validation: The same for validation.
+    """
+
+    def own(part: str) -> dict[str, Any]:
+        # Labels: "labelTrainIds" or "labelIds"; None for those that are there.
+        return scene_part("cityscapes", "cityscapes", part, labels=placeholder(str))
+
+    return scenes(
+        own("train"),
+        test or own("val"),
+        validation=validation or own("val"),
+        outliers=coco_proxy(overlap=("train",)),
+    )
+
+
+def lostandfound() -> dict[str, Any]:
+    """Trained on Cityscapes, tested on LostAndFound's 1203 images (document 004, table 11.1).
+
+    Validation is Fishyscapes Static: the other set consists of LostAndFound's own images.
+    """
+    return cityscapes(
+        scene_part(
+            "lostandfound",
+            "lostandfound",
+            "test",
+            labels=placeholder(str),
+            not_hazardous="void",  # "normal": components on harmless objects are false alarms.
+        ),
+        validation=_fishyscapes("Static"),
+    )
+
+
+def fishyscapes_lostandfound() -> dict[str, Any]:
+    """Trained on Cityscapes, tested on the 100 public images (document 004, tables 11.3, 11.4)."""
+    return cityscapes(_fishyscapes("LostAndFound"), validation=_fishyscapes("Static"))
+
+
+def fishyscapes_static() -> dict[str, Any]:
+    """Trained on Cityscapes, tested on the 30 public images (document 004, tables 11.3, 11.4)."""
+    return cityscapes(_fishyscapes("Static"), validation=_fishyscapes("LostAndFound"))
+
+
+def road_anomaly() -> dict[str, Any]:
+    """Trained on Cityscapes, tested on Road Anomaly's 60 images (document 004, table 11.3)."""
+    return cityscapes(scene_part("road_anomaly", "road_anomaly"), validation=_fishyscapes("Static"))
+
+
+def _fishyscapes(part: str) -> dict[str, Any]:
+    return scene_part("fishyscapes", "fishyscapes", part, labels="labels")

@@ -16,20 +16,20 @@ The handwriting of training, validation and test comes from disjoint images.
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.datasets import load_digits
 
+from jaxad.data import handwriting, option_checks
 from jaxad.data import segments as segments_lib
 from jaxad.data.split import Split
-from jaxad.errors import InputError
 
 FRAMES_PER_SNIPPET = 16
 NORMAL_DIGITS = (0, 1, 2, 3, 4, 5, 6)
 EVENT_DIGITS = (7, 8, 9)
 
-_SIDE = 8
+_SIDE = handwriting.SIDE
 _PARTS = ("train", "validation", "test")
 # Per crop, pixels down and right.
 _MOVES = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1), (0, 0))
@@ -110,8 +110,7 @@ def splits(
     Raises:
         InputError: If an option is out of range.
     """
-    # ConfigDicts turn tuples into lists and back; the fingerprint must not notice.
-    options = _Options(**{k: tuple(v) if isinstance(v, list) else v for k, v in locals().items()})
+    options = _Options(**option_checks.frozen(locals()))
     _check(options)
     return {part: _split(part, options) for part in _PARTS}
 
@@ -207,14 +206,18 @@ def _moved(snippets: np.ndarray, down: int, right: int) -> np.ndarray:
 
 def _check(options: _Options) -> None:
     pair = "two whole numbers in order, the first at least"
-    for name, valid, expected in (
+    rules = (
         ("train_reels", options.train_reels >= 1, "at least 1"),
         ("validation_reels", options.validation_reels >= 1, "at least 1"),
         ("test_reels", options.test_reels >= 1, "at least 1"),
-        ("snippets", _is_range(options.snippets, 3), f"{pair} 3"),
-        ("event_snippets", _is_range(options.event_snippets, 1), f"{pair} 1"),
-        ("scene_snippets", _is_range(options.scene_snippets, 1), f"{pair} 1"),
-        ("weight", _is_range(options.weight, 0) and options.weight[1] <= 1, "two shares in order"),
+        ("snippets", option_checks.is_range(options.snippets, 3), f"{pair} 3"),
+        ("event_snippets", option_checks.is_range(options.event_snippets, 1), f"{pair} 1"),
+        ("scene_snippets", option_checks.is_range(options.scene_snippets, 1), f"{pair} 1"),
+        (
+            "weight",
+            option_checks.is_range(options.weight, 0) and options.weight[1] <= 1,
+            "two shares in order",
+        ),
         ("hidden", 0 <= options.hidden <= _SIDE, f"between 0 and {_SIDE}"),
         ("noise", options.noise >= 0, "at least 0"),
         ("exposure", options.exposure >= 0, "at least 0"),
@@ -222,15 +225,8 @@ def _check(options: _Options) -> None:
         ("crop_noise", options.crop_noise >= 0, "at least 0"),
         ("segments", options.segments >= 1, "at least 1"),
         ("seed", options.seed >= 0, "at least 0"),
-    ):
-        if not valid:
-            raise InputError(
-                f"Option {name} of digit_reels must be {expected}, got {getattr(options, name)!r}."
-            )
-
-
-def _is_range(pair: tuple, lowest: int) -> bool:
-    return len(pair) == 2 and lowest <= pair[0] <= pair[1]
+    )
+    option_checks.check("digit_reels", options._asdict(), rules)
 
 
 def _make(part: str, options: _Options) -> Reels:
@@ -242,27 +238,14 @@ def _make(part: str, options: _Options) -> Reels:
     frames = tuple(
         _frames(rng, t, digit >= 0, options) for t, digit in zip(lengths, digits, strict=True)
     )
-    ink, pool = _handwriting(options.seed)[order]
+    ink, positions = handwriting.disjoint(_IMAGE_SHARES, options.seed)[order]
     scene = np.concatenate([_scenes(rng, t, options.scene_snippets) for t in lengths])
     share = np.concatenate([_snippet_share(truth) for truth in frames])[:, None]
     event = np.repeat(np.where(digits >= 0, digits, EVENT_DIGITS[0]), lengths)
     shown = (1 - share) * _draw(rng, ink, scene) + share * _draw(rng, ink, event)
     snippets = _disturb(rng, shown, ink, options)
+    pool = np.sort(np.concatenate(positions))
     return Reels(snippets.astype(np.float32), lengths, frames, digits, pool)
-
-
-def _handwriting(seed: int) -> list[tuple[list[np.ndarray], np.ndarray]]:
-    """Per split: images `[m, 64]` in [0, 1] by digit, and their positions in `load_digits`."""
-    data = load_digits()
-    rng = np.random.default_rng([seed, len(_PARTS)])
-    parts = [([], []) for _ in _PARTS]
-    for digit in range(10):
-        members = rng.permutation(np.flatnonzero(data.target == digit))
-        cuts = np.round(np.cumsum(_IMAGE_SHARES)[:-1] * len(members)).astype(int)
-        for (ink, pool), chosen in zip(parts, np.split(members, cuts), strict=True):
-            ink.append(data.data[chosen] / 16)
-            pool.append(chosen)
-    return [(ink, np.sort(np.concatenate(pool))) for ink, pool in parts]
 
 
 def _frames(
@@ -290,7 +273,7 @@ def _scenes(rng: np.random.Generator, snippets: int, scene: tuple[int, int]) -> 
     return np.repeat(rng.choice(NORMAL_DIGITS, size=snippets), lengths)[:snippets]
 
 
-def _draw(rng: np.random.Generator, ink: list[np.ndarray], digits: np.ndarray) -> np.ndarray:
+def _draw(rng: np.random.Generator, ink: Sequence[np.ndarray], digits: np.ndarray) -> np.ndarray:
     """An image of each digit, `[n, 64]`."""
     counts = np.array([len(images) for images in ink])
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
@@ -298,7 +281,7 @@ def _draw(rng: np.random.Generator, ink: list[np.ndarray], digits: np.ndarray) -
 
 
 def _disturb(
-    rng: np.random.Generator, shown: np.ndarray, ink: list[np.ndarray], options: _Options
+    rng: np.random.Generator, shown: np.ndarray, ink: Sequence[np.ndarray], options: _Options
 ) -> np.ndarray:
     """Blends, hides, adds noise and changes the exposure, independently for each snippet."""
     n = len(shown)

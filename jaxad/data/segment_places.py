@@ -37,7 +37,8 @@ def by_class(split: Split, *, tile: int = TILE, threads: int = 8) -> tuple[np.nd
 
 def _of_record(split: Split, position: int, classes: int, tile: int) -> np.ndarray:
     """Class, position, row and column of each place of a record, int32 `[m, 4]`."""
-    segments = split.read(position)["segments"]
+    read_maps = getattr(split.read, "maps", None)  # Without decoding the image.
+    segments = read_maps(position)[0] if read_maps else split.read(position)["segments"]
     tiles = -(-segments.shape[1] // tile)
     rows, columns = np.nonzero(segments < classes)
     # One number for each pair of tile and class.
