@@ -1,43 +1,17 @@
-"""Figures as PNG bytes, the same bytes for the same input.
+"""Figures as PNG bytes; lines that share axes differ in dash as well as in colour."""
 
-They are drawn for the width of a phone: about 5 inches wide with 12 point text, names left to the
-caption beside them. Colours are those of Okabe and Ito, which colour-blind readers can tell apart;
-lines that share axes differ in dash as well.
-"""
-
-import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib import ticker
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from jaxad.evaluation import measures
+from jaxad.evaluation import drawing, measures
+from jaxad.evaluation.drawing import BLUE, GREEN, GREY, ORANGE, VERMILION
 from jaxad.evaluation.predictions import Predictions
-from jaxad.metrics import ranking
+from jaxad.metrics import bounded_ranking, ranking, streaming
 
-BLUE, VERMILION, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#E69F00", "#009E73", "#767676"
-
-_SIZE, _SQUARE = (5.2, 3.1), (5.2, 4.2)
-_STYLE = {
-    "figure.dpi": 160,
-    "font.family": "DejaVu Sans",
-    "font.size": 12,
-    "axes.labelsize": 12,
-    "legend.fontsize": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#E0E0E0",
-    "axes.axisbelow": True,
-    "lines.linewidth": 1.8,
-    "legend.frameon": False,
-    "text.parse_math": False,  # Names of metrics and stages may hold any sign.
-}
 _DASHES = ("-", "--", ":", "-.")
 _COLORS = (BLUE, VERMILION, GREEN, ORANGE)
 
@@ -91,8 +65,8 @@ def score_curve(predictions: Predictions, place: int) -> bytes:
     scores = predictions.snippet[place]
     frames = len(scores) * step if predictions.frames is None else len(predictions.frames[place])
     edges = np.minimum(np.arange(len(scores) + 1) * step, frames)
-    with mpl.rc_context(_STYLE):
-        figure, axes = _figure(_SIZE)
+    with mpl.rc_context(drawing.STYLE):
+        figure, axes = drawing.figure(drawing.SIZE)
         if predictions.frames is not None:
             for start, end in _runs(predictions.frames[place]):
                 axes.axvspan(start, end, color=ORANGE, alpha=0.3, linewidth=0)
@@ -112,11 +86,12 @@ def score_curve(predictions: Predictions, place: int) -> bytes:
             )
             beside.set_ylim(_limits(values))
             beside.set_ylabel(second.replace("_", " "), color=VERMILION)
-        return _png(figure)
+        return drawing.png(figure)
 
 
 def curves(predictions: Predictions) -> dict[str, bytes]:
-    """ROC and precision-recall curves, over frames and over records where both classes are known.
+    """ROC and precision-recall curves, over frames, records and pixels of which both kinds are
+    known.
 
     Returns:
         "roc" and "precision_recall"; nothing if no ranking is defined.
@@ -125,22 +100,20 @@ def curves(predictions: Predictions) -> dict[str, bytes]:
     if not rankings:
         return {}
     drawn = {}
-    with mpl.rc_context(_STYLE):
-        figure, axes = _figure(_SQUARE)
+    with mpl.rc_context(drawing.STYLE):
+        figure, axes = drawing.figure(drawing.SQUARE)
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
-        for style, (name, (truth, scores)) in zip(_styles(), rankings.items(), strict=False):
-            area = ranking.roc_auc(truth, scores)
-            axes.plot(*ranking.roc_curve(truth, scores), label=f"{name}: AUC {area:.3f}", **style)
+        for style, (name, ranked) in zip(_styles(), rankings.items(), strict=False):
+            axes.plot(*ranked.roc, label=f"{name}: AUC {ranked.auc:.3f}", **style)
         axes.set(xlabel="false positive rate", ylabel="true positive rate")
-        drawn["roc"] = _unit_square(figure, axes, "lower right")
-        figure, axes = _figure(_SQUARE)
-        for style, (name, (truth, scores)) in zip(_styles(), rankings.items(), strict=False):
-            area = ranking.average_precision(truth, scores)
-            points = ranking.precision_recall_curve(truth, scores)
-            axes.plot(*points, label=f"{name}: AP {area:.3f}", **style)
-            axes.axhline(np.mean(truth), color=style["color"], linewidth=1, linestyle=":")
+        drawn["roc"] = drawing.unit_square(figure, axes, "lower right")
+        figure, axes = drawing.figure(drawing.SQUARE)
+        for style, (name, ranked) in zip(_styles(), rankings.items(), strict=False):
+            label = f"{name}: AP {ranked.average_precision:.3f}"
+            axes.plot(*ranked.precision_recall, label=label, **style)
+            axes.axhline(ranked.share, color=style["color"], linewidth=1, linestyle=":")
         axes.set(xlabel="recall", ylabel="precision")
-        drawn["precision_recall"] = _unit_square(figure, axes, "best")
+        drawn["precision_recall"] = drawing.unit_square(figure, axes, "best")
     return drawn
 
 
@@ -158,8 +131,8 @@ def histogram(predictions: Predictions) -> bytes | None:
         return None
     low, high = _limits((scores,), margin=0)
     edges = np.linspace(low, high, 41)
-    with mpl.rc_context(_STYLE):
-        figure, axes = _figure(_SQUARE)
+    with mpl.rc_context(drawing.STYLE):
+        figure, axes = drawing.figure(drawing.SQUARE)
         for wanted, name, color, dash in (
             (False, "normal", BLUE, "-"),
             (True, "anomalous", VERMILION, "--"),
@@ -174,7 +147,7 @@ def histogram(predictions: Predictions) -> bytes | None:
         axes.set(xlabel="score", ylabel=f"share of {what}", xlim=(low, high))
         axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
         axes.legend()
-        return _png(figure)
+        return drawing.png(figure)
 
 
 def training(rows: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
@@ -202,8 +175,8 @@ def training(rows: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
 
 
 def _lines(series: Mapping[str, tuple[list, list]], *, share: bool) -> bytes:
-    with mpl.rc_context(_STYLE):
-        figure, axes = _figure(_SIZE)
+    with mpl.rc_context(drawing.STYLE):
+        figure, axes = drawing.figure(drawing.SIZE)
         for style, (name, (steps, values)) in zip(_styles(), series.items(), strict=False):
             marker = "o" if len(steps) < 30 else ""
             axes.plot(steps, values, label=name, marker=marker, markersize=4, **style)
@@ -218,11 +191,11 @@ def _lines(series: Mapping[str, tuple[list, list]], *, share: bool) -> bytes:
             axes.legend()
         else:
             axes.set_ylabel(next(iter(series)))
-        return _png(figure)
+        return drawing.png(figure)
 
 
 def _is_area(name: str) -> bool:
-    return "/" not in name and name.endswith(("_auc", "_average_precision"))
+    return "/" not in name and name.endswith(("_auc", "_average_precision", "mean_iou"))
 
 
 def _series(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[list, list]:
@@ -239,14 +212,49 @@ def _styles() -> list[dict[str, Any]]:
     ]
 
 
-def _rankings(predictions: Predictions) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+class _Ranked(NamedTuple):
+    """Curves of one kind of scores, their areas, and the share of what is anomalous."""
+
+    roc: tuple[np.ndarray, np.ndarray]
+    auc: float
+    precision_recall: tuple[np.ndarray, np.ndarray]
+    average_precision: float
+    share: float
+
+
+def _rankings(predictions: Predictions) -> dict[str, _Ranked]:
     found = {}
     if predictions.snippet is not None and predictions.frames is not None:
         scores = np.concatenate(measures.frame_scores(predictions))
         found["frames"] = (np.concatenate(predictions.frames), scores)
     if predictions.image is not None:
         found[f"{predictions.noun}s"] = (predictions.labels, predictions.image)
-    return {k: (t, s) for k, (t, s) in found.items() if 0 < np.count_nonzero(t) < len(t)}
+    ranked = {
+        name: _Ranked(
+            ranking.roc_curve(truth, scores),
+            ranking.roc_auc(truth, scores),
+            ranking.precision_recall_curve(truth, scores),
+            ranking.average_precision(truth, scores),
+            float(np.mean(truth)),
+        )
+        for name, (truth, scores) in found.items()
+        if 0 < np.count_nonzero(truth) < len(truth)
+    }
+    if predictions.pixels is not None and predictions.pixels.histogram.counts.any(axis=1).all():
+        ranked["pixels"] = _ranked_pixels(predictions.pixels.histogram)
+    return ranked
+
+
+def _ranked_pixels(histogram: streaming.ScoreHistogram) -> _Ranked:
+    used = histogram.counts.any(axis=0)
+    normal, anomalous = np.cumsum(histogram.counts[:, used][:, ::-1], axis=1)
+    return _Ranked(
+        bounded_ranking.roc_curve(histogram),
+        bounded_ranking.roc_auc(histogram).value,
+        (anomalous / anomalous[-1], anomalous / (anomalous + normal)),
+        bounded_ranking.average_precision(histogram).value,
+        float(anomalous[-1] / (anomalous[-1] + normal[-1])),
+    )
 
 
 def _quality(predictions: Predictions, peaks: np.ndarray) -> np.ndarray:
@@ -284,21 +292,3 @@ def _limits(values: Sequence[np.ndarray], margin: float = 0.03) -> tuple[float, 
         low, high = 0.0, 1.0 if 0.1 < high <= 1 else high
     room = margin * (high - low)
     return (low - room, high + room) if high > low else (low - 0.5, low + 0.5)
-
-
-def _figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
-
-
-def _unit_square(figure: Figure, axes: Axes, legend: str) -> bytes:
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    axes.legend(loc=legend)
-    return _png(figure)
-
-
-def _png(figure: Figure) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", metadata={"Software": None})
-    return file.getvalue()

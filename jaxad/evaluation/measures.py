@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from jaxad.evaluation import pixel_measures
 from jaxad.evaluation.predictions import Predictions
 from jaxad.metrics import ranking, temporal
 
@@ -22,6 +23,7 @@ _RANKING = {
 }
 _FRAME = ("frame_auc", "frame_average_precision", "frame_pr_auc", "frame_fpr95")
 _IMAGE = ("image_auc", "image_average_precision")
+_PIXEL = ("pixel_auc", "pixel_average_precision", "pixel_fpr95", "mean_iou")
 
 _EXPLANATIONS = {
     "frame_auc": "Area under the ROC curve over all frames: the chance that an anomalous frame "
@@ -52,6 +54,7 @@ def measure(predictions: Predictions) -> dict[str, float]:
     - `separability/<value>_anomalous` and `…_normal`: mean of each extra over anomalous and normal
       records, or snippets if it has one value per snippet; `separability/score_…` is that of the
       snippet scores. A snippet is anomalous if at least half of its frames are.
+    - Of pixels: what `pixel_measures.evaluated` lists.
 
     Args:
         predictions: Scores of a split.
@@ -76,15 +79,15 @@ def explain(name: str) -> str:
     if kind == "separability":
         value, _, group = rest.rpartition("_")
         return f"Mean {value.replace('_', ' ')} of what is truly {group}."
-    return _EXPLANATIONS.get(name, "")
+    return _EXPLANATIONS.get(name) or pixel_measures.explain(name)
 
 
 def headlines(metrics: Mapping[str, float], noun: str = "video") -> dict[str, float]:
     """The metrics over everything, those that papers report first, under names to read."""
-    words = {"auc": "AUC", "pr": "PR", "fpr95": "FPR95", "image": noun}
+    words = {"auc": "AUC", "pr": "PR", "fpr95": "FPR95", "iou": "IoU", "image": noun}
     return {
         " ".join(words.get(word, word) for word in name.split("_")): metrics[name]
-        for name in (*_FRAME, *_IMAGE)
+        for name in (*_FRAME, *_IMAGE, *_PIXEL)
         if name in metrics
     }
 
@@ -127,6 +130,9 @@ def _evaluated(predictions: Predictions) -> tuple[dict[str, float], Reasons]:
     if None not in (predictions.snippet, predictions.frames, predictions.classes):
         _add_classes(values, reasons, predictions)
     _add_separability(values, reasons, predictions)
+    if predictions.pixels is not None:
+        measured, why = pixel_measures.evaluated(predictions.pixels)
+        values, reasons = {**values, **measured}, {**reasons, **why}
     return values, reasons
 
 

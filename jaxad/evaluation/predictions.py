@@ -6,12 +6,15 @@ A "record" is a video or an image. Scores are higher where a record is more anom
 import dataclasses
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from jaxad.data.split import Split
 from jaxad.errors import InputError
+from jaxad.evaluation import pixels as pixel_scores
+from jaxad.evaluation.pixels import PixelScores
 from jaxad.files import write_atomically
 
 Ragged = tuple[np.ndarray, ...]
@@ -34,6 +37,7 @@ class Predictions:
             be incomplete: frames_per_snippet · (T_i - 1) < frames_i ≤ frames_per_snippet · T_i.
         classes: Name of the anomaly class per record, "" for normal ones.
         frames_per_snippet: Frames that one snippet stands for.
+        pixels: Scores per pixel, summed up.
 
     Raises:
         InputError: If a score is not finite, labels or truth are not 0 or 1, or truth does not fit
@@ -50,9 +54,12 @@ class Predictions:
     frames: Ragged | None = None
     classes: tuple[str, ...] | None = None
     frames_per_snippet: int = 16
+    pixels: PixelScores | None = None
 
     def __post_init__(self) -> None:
         fields = {"labels": self.labels, "frames": self.frames, "classes": self.classes}
+        if self.pixels is not None:
+            fields["pixels"] = self.pixels.images["auc"]
         for name, values in {**fields, **self.scores}.items():
             if values is not None and len(values) != len(self.names):
                 raise ValueError(f"{name} has {len(values)} entries for {len(self.names)} records.")
@@ -80,6 +87,9 @@ class Predictions:
 
         Entries `rows/<field>` hold one value per record; ragged fields are concatenated in
         `values/<field>`, record i being values[offsets[i] : offsets[i + 1]] with `offsets/<field>`.
+        Entries `pixels/…` are those of `PixelScores`, by field and part: `pixels/images/<number>`
+        per image, histograms of scores in `pixels/histogram/counts` (normal, anomalous; the lowest
+        score of each bin is `jaxad.metrics.streaming.bin_edges()`), `pixels/confusion`.
 
         Raises:
             InputError: If the file cannot be written.
@@ -98,6 +108,8 @@ class Predictions:
                 arrays[f"values/{name}"], arrays[f"offsets/{name}"] = _joined(values)
             elif values is not None:
                 arrays[f"rows/{name}"] = values
+        if self.pixels is not None:
+            arrays |= {f"pixels/{name}": array for name, array in self.pixels.arrays().items()}
         write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
 
     def _check_finite(self, name: str, values: np.ndarray | Ragged) -> None:
@@ -152,8 +164,10 @@ def load(path: str | os.PathLike[str]) -> Predictions:
         fields = {name: array for name, array in _unpacked(arrays).items() if name != "names"}
         extra = {k.removeprefix("extra/"): v for k, v in fields.items() if k.startswith("extra/")}
         classes = fields.pop("classes", None)
+        maps = {k.removeprefix("pixels/"): v for k, v in arrays.items() if k.startswith("pixels/")}
         return Predictions(
             names=tuple(arrays["rows/names"].tolist()),
+            pixels=pixel_scores.from_arrays(maps) if maps else None,
             classes=None if classes is None else tuple(classes.tolist()),
             extra=extra,
             frames_per_snippet=int(arrays["frames_per_snippet"]),
@@ -163,7 +177,15 @@ def load(path: str | os.PathLike[str]) -> Predictions:
         raise InputError(f"{path} does not exist; expected scores saved as .npz.") from None
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        EOFError,
+        KeyError,
+        TypeError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise InputError(
             f"{path} cannot be read as scores ({error}); expected an .npz of format {_FORMAT!r}."
         ) from error

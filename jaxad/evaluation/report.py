@@ -12,9 +12,13 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from jaxad.evaluation import figures, measures, table
+from jaxad.evaluation import figures, measures, overlays, pixel_figures, pixel_measures, table
+from jaxad.evaluation.pixels import PixelScores
 from jaxad.evaluation.predictions import Predictions
 from jaxad.files import make_folder, write_atomically
+from jaxad.metrics import segmentation
+
+_IN_TABLES = ("class/", "separability/", "iou/")  # Metrics that have tables of their own.
 
 
 def write(
@@ -62,6 +66,7 @@ def write(
             split=split,
             **_numbers(measures, predictions, split),
             **_figures(predictions, history),
+            **_maps(predictions),
         )
     )
     path = make_folder(folder) / "index.html"
@@ -74,6 +79,7 @@ def _numbers(
 ) -> dict[str, Any]:
     own, reasons = by_split.get(split, {}), measures.undefined(predictions)
     names = dict.fromkeys([*own, *reasons, *(name for m in by_split.values() for name in m)])
+    bounds = {} if predictions.pixels is None else pixel_measures.bounds(predictions.pixels)
     return {
         "summary": _summary(predictions),
         "headlines": measures.headlines(own, predictions.noun),
@@ -83,9 +89,10 @@ def _numbers(
                 "name": name,
                 "meaning": measures.explain(name),
                 "values": [metrics.get(name) for metrics in by_split.values()],
+                "bounds": bounds.get(name),
             }
             for name in names
-            if "/" not in name
+            if not name.startswith(_IN_TABLES)
         ],
         "classes": _classes(own, predictions),
         "separability": _separability({**dict.fromkeys(reasons), **own}),
@@ -102,6 +109,12 @@ def _summary(predictions: Predictions) -> str:
     if predictions.frames:
         truth = np.concatenate(predictions.frames)
         parts.append(f"{len(truth):,} frames, {np.mean(truth):.1%} of them anomalous")
+    if predictions.pixels is not None:
+        normal, anomalous = map(int, predictions.pixels.histogram.counts.sum(axis=1))
+        share = anomalous / max(normal + anomalous, 1)
+        known = "anomaly" in predictions.pixels.truth
+        kind = f", {share:.2%} of them anomalous" if known else ""
+        parts.append(f"{normal + anomalous:,} pixels that are not void{kind}")
     return "; ".join(parts)
 
 
@@ -144,6 +157,8 @@ def _figures(predictions: Predictions, history: Sequence[Mapping[str, Any]]) -> 
     histogram = figures.histogram(predictions)
     if histogram is not None:
         drawn.append({"png": histogram, "caption": "Scores of what is truly anomalous and normal."})
+    if predictions.pixels is not None:
+        drawn += _pixel_curves(predictions.pixels)
     places = [] if predictions.snippet is None else figures.pick(predictions)
     beside = next((k for k, v in predictions.extra.items() if isinstance(v, tuple)), "")
     return {
@@ -169,6 +184,61 @@ def _video(predictions: Predictions, place: int) -> dict[str, Any]:
         "png": figures.score_curve(predictions, place),
         "name": predictions.names[place],
         "kind": kind or ("anomalous" if predictions.labels[place] else "normal"),
+        "facts": facts,
+    }
+
+
+def _pixel_curves(state: PixelScores) -> list[dict[str, Any]]:
+    texts = {
+        "Scores of pixels that are truly anomalous and normal.": pixel_figures.histogram,
+        "Calibration: the share of pixels whose class is right, at each confidence. Below the "
+        "dotted line the network is too sure of itself.": pixel_figures.reliability,
+    }
+    drawn = [{"png": draw(state), "caption": caption} for caption, draw in texts.items()]
+    return [each for each in drawn if each["png"] is not None]
+
+
+def _maps(predictions: Predictions) -> dict[str, Any]:
+    """Classes with their overlap, and images beside their maps."""
+    state = predictions.pixels
+    if state is None:
+        return {"ious": [], "overlays": [], "scale": b""}
+    palette = overlays.colors(len(state.classes), state.palette)
+    known = {"classes", "segments"} <= {*state.predicted, *state.truth}
+    truth, ious = state.confusion.sum(axis=1), segmentation.class_iou(state.confusion)
+    shown = [i for i in range(len(truth)) if known and (state.named or truth[i])]
+    limits = pixel_figures.limits(state)
+    return {
+        "ious": [
+            {
+                "name": state.classes[i],
+                "color": "#{:02x}{:02x}{:02x}".format(*palette[i]),
+                "share": float(truth[i] / max(truth.sum(), 1)),
+                "iou": float(ious[i]) if truth[i] else None,
+            }
+            for i in shown
+        ],
+        "overlays": [_overlay(predictions, each, limits, palette) for each in state.overlays],
+        "scale": pixel_figures.color_scale(state) if state.overlays else b"",
+    }
+
+
+def _overlay(predictions, overlay: overlays.Overlay, limits, palette) -> dict[str, Any]:
+    numbers = {name: column[overlay.place] for name, column in predictions.pixels.images.items()}
+    facts = [
+        f"{words} {table.number(float(numbers[name]))}"
+        for name, words in (
+            ("auc", "AUC"),
+            ("average_precision", "AP"),
+            ("fpr95", "FPR95"),
+            ("peak", "99 % of pixels score below"),
+        )
+        if math.isfinite(numbers[name])
+    ]
+    return {
+        "panels": overlays.panels(overlay, limits, palette),
+        "name": predictions.names[overlay.place],
+        "kind": {"normal": "no anomalies"}.get(overlay.kind, overlay.kind),
         "facts": facts,
     }
 

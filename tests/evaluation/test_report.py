@@ -4,11 +4,13 @@ import os
 import re
 
 import numpy as np
+import pixel_scenes
 import pytest
 
 from jaxad.errors import InputError
-from jaxad.evaluation import measures, report
+from jaxad.evaluation import collecting, measures, pixel_measures, report
 from jaxad.evaluation.predictions import Predictions
+from jaxad.evaluation.predictions import load as predictions_of
 
 NASTY = """<script>alert("x")</script> & 'q' $x_{$ 日本"""
 
@@ -172,3 +174,61 @@ def test_full_disk_leaves_the_old_page(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"index\.html.*No space.*needs [\d,]+ bytes"):
         write(tmp_path, make())
     assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]
+
+
+def scored_pixels(**options):
+    keeping = collecting.Keeping(threshold=1.0, overlays=2)
+    return pixel_scenes.collected(keeping=keeping, **options)
+
+
+def test_page_has_every_number_of_pixels_and_its_bounds(tmp_path):
+    predictions = scored_pixels()
+    _, page = write(tmp_path, predictions)
+    missing = set(measures.measure(predictions).values()) - set(page.numbers)
+    assert not missing
+    for name in (
+        "pixel_aupro",
+        "per_image/pixel_auc",
+        "component_f1",
+        "ece",
+        *pixel_scenes.CLASSES,
+    ):
+        assert name in page.text
+    bounds = pixel_measures.bounds(predictions.pixels)
+    assert page.text.count("the exact value lies between") == len(bounds) == 5
+    truth, _ = pixel_scenes.flat()
+    share = f"{len(truth):,} pixels that are not void, {np.mean(truth):.2%} of them anomalous"
+    assert share in page.text
+
+
+def test_page_shows_images_beside_their_maps(tmp_path):
+    predictions = scored_pixels()
+    path, page = write(tmp_path, predictions)
+    photos = [v for t, name, v in page.attributes if (t, name, v) == ("img", "class", "photo")]
+    assert len(photos) == 4 * 6
+    sources = [v for _, name, v in page.attributes if name == "src"]
+    assert all(v.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")) for v in sources)
+    # Curves, histogram, calibration, the scale of colours, the loss; then the images.
+    assert len(sources) == 2 + 2 + 1 + 1 + 24
+    for place in {overlay.place for overlay in predictions.pixels.overlays}:
+        assert f"scene/{place}" in page.text
+    assert "no anomalies" in page.text
+    again, _ = write(tmp_path / "again", scored_pixels(size=5))
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_page_says_why_pixel_metrics_are_undefined(tmp_path):
+    _, page = write(tmp_path, scored_pixels(truth=("image",)))
+    assert "The split has no truth per pixel." in page.text
+    assert "The split has no truth of classes." in page.text
+    anchors = {value for _, name, value in page.attributes if name == "id"}
+    assert "segmentation" not in anchors
+    assert "images" in anchors
+
+
+def test_scores_of_pixels_can_be_reported_from_a_file(tmp_path):
+    scored_pixels().save(tmp_path / "test.npz")
+    loaded = predictions_of(tmp_path / "test.npz")
+    _, page = write(tmp_path, loaded)
+    assert "photo" not in [v for _, name, v in page.attributes if name == "class"]
+    assert set(measures.measure(loaded).values()) <= set(page.numbers)
