@@ -102,9 +102,7 @@ def add(
     checks.floating("features", features)
     checks.shape_equal("sums", jnp.shape(sums.means)[-1:], jnp.shape(features)[-1:])
     checks.shape_equal("labels", jnp.shape(labels), features.shape[:-1])
-    where = True if where is None else where
-    checks.broadcastable("where", jnp.shape(where), features.shape[:-1])
-    where = jnp.broadcast_to(jnp.asarray(where).astype(bool), features.shape[:-1])
+    where = masked.as_mask(where, features.shape[:-1])
     member = where[..., None] & (labels[..., None] == jnp.arange(sums.count.size))  # [..., K]
     member = member.reshape(-1, sums.count.size)
     features = masked.widen(features).reshape(-1, features.shape[-1])  # [M, D]

@@ -86,7 +86,7 @@ def mean_cross_entropy(
         Document 001, section 3.2, eq. 3; document 000, section 3, eq. 4 (L_seg).
     """
     each = softmax_cross_entropy(logits, labels, where)
-    return masked.mean(each, True if where is None else where, axis_name=axis_name)
+    return masked.mean(each, where, axis_name=axis_name)
 
 
 def deeply_supervised_cross_entropy(

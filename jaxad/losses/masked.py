@@ -42,13 +42,14 @@ def widen(values: jax.Array) -> jax.Array:
 
 
 def total(
-    values: jax.Array, where: jax.Array, *, axis: Axis = None, axis_name: str | None = None
+    values: jax.Array, where: jax.Array | None, *, axis: Axis = None, axis_name: str | None = None
 ) -> jax.Array:
     """Sum of the entries for which `where` holds.
 
     Args:
         values: Floats `[...]`, else a `TypeError`.
-        where: Booleans or zeros and ones that broadcast to `values`, else a `ValueError`.
+        where: Booleans or zeros and ones that broadcast to `values`, else a `ValueError`; None for
+            all.
         axis: Axes to sum over; all by default.
         axis_name: Named axis of devices to sum over as well.
 
@@ -62,12 +63,13 @@ def total(
 
 
 def count(
-    where: jax.Array, like: jax.Array, *, axis: Axis = None, axis_name: str | None = None
+    where: jax.Array | None, like: jax.Array, *, axis: Axis = None, axis_name: str | None = None
 ) -> jax.Array:
     """Number of entries for which `where` holds.
 
     Args:
-        where: Booleans or zeros and ones that broadcast to `like`, else a `ValueError`.
+        where: Booleans or zeros and ones that broadcast to `like`, else a `ValueError`; None for
+            all.
         like: The array `[...]` whose entries are meant.
         axis: Axes to count over; all by default.
         axis_name: Named axis of devices to count over as well.
@@ -80,7 +82,7 @@ def count(
 
 
 def mean(
-    values: jax.Array, where: jax.Array, *, axis: Axis = None, axis_name: str | None = None
+    values: jax.Array, where: jax.Array | None, *, axis: Axis = None, axis_name: str | None = None
 ) -> jax.Array:
     """Mean of the entries for which `where` holds: sum over all devices / count over all devices.
 
@@ -89,7 +91,8 @@ def mean(
 
     Args:
         values: Floats `[...]`, else a `TypeError`.
-        where: Booleans or zeros and ones that broadcast to `values`, else a `ValueError`.
+        where: Booleans or zeros and ones that broadcast to `values`, else a `ValueError`; None for
+            all.
         axis: Axes to reduce; all by default.
         axis_name: Named axis of devices to reduce as well.
 
@@ -101,13 +104,14 @@ def mean(
 
 
 def norm(
-    values: jax.Array, where: jax.Array, *, axis: Axis = None, axis_name: str | None = None
+    values: jax.Array, where: jax.Array | None, *, axis: Axis = None, axis_name: str | None = None
 ) -> jax.Array:
     """Euclidean norm of the entries for which `where` holds, with gradient 0 at 0.
 
     Args:
         values: Floats `[...]`, else a `TypeError`.
-        where: Booleans or zeros and ones that broadcast to `values`, else a `ValueError`.
+        where: Booleans or zeros and ones that broadcast to `values`, else a `ValueError`; None for
+            all.
         axis: Axes to reduce; all by default.
         axis_name: Named axis of devices to reduce as well.
 

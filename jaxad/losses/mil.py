@@ -86,8 +86,7 @@ def top_k_indices(
     if where is None:
         _, indices = jax.lax.top_k(values, most)
         return indices, jnp.ones(indices.shape, bool)
-    checks.broadcastable("where", jnp.shape(where), values.shape)
-    where = jnp.broadcast_to(jnp.asarray(where).astype(bool), values.shape)
+    where = masked.as_mask(where, values.shape)
     # A real entry of -inf must still come before any masked one.
     values = jnp.where(where, jnp.maximum(values, jnp.finfo(values.dtype).min), -jnp.inf)
     _, indices = jax.lax.top_k(values, most)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxad.losses import checks, devices
+from jaxad.losses import checks, devices, masked
 
 __all__ = ["ScoreHistogram", "add", "score_bins", "zero"]
 
@@ -81,7 +81,7 @@ def add(
         state: Counts `[2, bins]` and `[]`, the same on all devices.
         scores: Floats `[...]`, else a `TypeError`; no gradient flows.
         truth: 0 for normal, anything else for anomalous, `[...]`, else a `ValueError`.
-        where: Scores that count `[...]`; all by default.
+        where: Scores that count; broadcasts to `[...]`, else a `ValueError`. All by default.
         axis_name: Named axis of devices: each passes its scores and gets the counts of all.
 
     Returns:
@@ -91,8 +91,7 @@ def add(
     checks.shape_equal("state", jnp.shape(state.counts), (2, bins))
     checks.shape_equal("truth", jnp.shape(truth), jnp.shape(scores))
     scores = jax.lax.stop_gradient(scores)
-    chosen = jnp.ones(jnp.shape(scores), bool) if where is None else jnp.asarray(where).astype(bool)
-    checks.shape_equal("where", chosen.shape, jnp.shape(scores))
+    chosen = masked.as_mask(where, jnp.shape(scores))
     places = score_bins(scores, bins=bins) + bins * (jnp.asarray(truth) != 0).astype(jnp.int32)
     finite = (_pattern(scores) & _EXPONENT) != _EXPONENT
     # One past the end is dropped.

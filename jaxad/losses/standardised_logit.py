@@ -96,9 +96,7 @@ def add(
     """
     checks.floating("logits", logits)
     checks.shape_equal("sums", jnp.shape(sums.count), jnp.shape(logits)[-1:])
-    where = True if where is None else where
-    checks.broadcastable("where", jnp.shape(where), logits.shape[:-1])
-    where = jnp.broadcast_to(jnp.asarray(where).astype(bool), logits.shape[:-1])
+    where = masked.as_mask(where, logits.shape[:-1])
     logits = masked.widen(logits)
     classes = jnp.arange(logits.shape[-1])
     member = where[..., None] & (jnp.argmax(logits, axis=-1)[..., None] == classes)  # [..., K]
