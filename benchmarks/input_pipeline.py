@@ -4,6 +4,7 @@ them.
     python -m benchmarks.input_pipeline --config=configs/rtfm.py
     python -m benchmarks.input_pipeline --config=configs/rtfm.py:ucf_crime --videos=40
     --batch_size=8
+    python -m benchmarks.input_pipeline --config=configs/closed_set.py --batch_size=8
 
 `--videos` writes that many random videos in the published layout to a temporary folder and reads
 those, so that presets of data sets that are not here can be measured; half of them are anomalous.
@@ -20,7 +21,9 @@ import time
 from absl import app, flags
 from ml_collections import config_flags
 
+from benchmarks import profile
 from jaxad import command_line
+from jaxad.errors import InputError
 
 config_flags.DEFINE_config_file("config", None, "Config file, and preset after a colon.")
 flags.mark_flag_as_required("config")
@@ -30,6 +33,7 @@ _BATCHES = flags.DEFINE_integer("batches", 20, "Batches per row, after two to wa
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 0, "0: that of the config.")
 _STEPS = flags.DEFINE_integer("steps", 8, "Training steps to measure waiting in; 0 leaves it out.")
 _VIDEOS = flags.DEFINE_integer("videos", 0, "Random videos to write and read; 0 reads the source.")
+_STAGE = flags.DEFINE_string("stage", "train", "Whose batches are read.")
 _SNIPPETS = flags.DEFINE_integer("snippets", 240, "Snippets of each of them on average.")
 
 
@@ -48,7 +52,12 @@ def write_videos(config, folder: pathlib.Path) -> None:
     from jaxad.data import sources
 
     options = dict(config.data.source.to_dict())
-    shape = sources.record_shapes(options.pop("name"), options)["features"].shape
+    record = sources.record_shapes(options.pop("name"), options)
+    if "features" not in record:
+        raise InputError(
+            f"--videos={_VIDEOS.value} writes features; expected 0 for {list(record)}."
+        )
+    shape = record["features"].shape
     rng = np.random.default_rng(0)
     for part, count in (("train", _VIDEOS.value), ("test", 2)):
         names = [f"{part}{i}_i3d.npy" for i in range(count)]
@@ -73,25 +82,33 @@ def write_videos(config, folder: pathlib.Path) -> None:
 
 def measure(config) -> None:
     """Prints one row per number of readers."""
-    import jax
-
-    from jaxad.data import pipeline, sources
+    from jaxad.data import pipeline, segment_places, sources
     from jaxad.training import planning, spmd
 
+    if _STAGE.value not in config.stages:
+        raise InputError(f"--stage={_STAGE.value!r}; expected one of {list(config.stages)}.")
     options = dict(config.data.source.to_dict())
     start = time.perf_counter()
-    train = sources.open_splits(options.pop("name"), options)["train"]
-    print(f"index of {len(train)} records read in {time.perf_counter() - start:.2f} s")
-    name = next(iter(config.stages))
-    size, sampler = _BATCH_SIZE.value or config.stages[name].batch_size, config.stages[name].sampler
+    splits = sources.open_splits(options.pop("name"), options)
+    print(f"index of {len(splits['train'])} records read in {time.perf_counter() - start:.2f} s")
+    section = config.stages[_STAGE.value]
+    size = _BATCH_SIZE.value or section.batch_size
+    order = pipeline.Order(
+        size,
+        sampler=section.sampler,
+        outlier_share=section.outlier_share,
+        class_uniform_share=section.class_uniform_share,
+    )
+    training = pipeline.Training(
+        splits["train"],
+        splits["outliers"] if order.outlier_share else None,
+        segment_places.by_class(splits["train"]) if order.class_uniform_share else (),
+    )
     mapper = spmd.Mapper(config.spmd)
     step = None
     if _STEPS.value:
         method = planning.build(config, dict.fromkeys(config.stages, 1000))
-        stage, sample = method.stages[name], pipeline.example(train)
-        state = mapper.replicate(jax.jit(stage.init)(jax.random.key(0), sample, {}))
-        update, key = mapper.update(stage.update), mapper.replicate(jax.random.key(1))
-        step = (update, key)
+        step, state = first_step(method, mapper, pipeline.example(splits["train"]))
     rows = [("threads", int(n)) for n in _THREADS.value]
     rows += [("workers", int(n)) for n in _WORKERS.value]
     for kind, count in rows:
@@ -100,9 +117,7 @@ def measure(config) -> None:
             workers=count if kind == "workers" else 0,
             prefetch=max(count, config.data.prefetch),
         )
-        batches = pipeline.training_batches(
-            pipeline.Training(train), pipeline.Order(size, 0, sampler), reading=reading
-        )
+        batches = pipeline.training_batches(training, order, reading=reading)
         first = next(batches)
         for _ in range(reading.prefetch + count):  # What was read ahead before the clock starts.
             next(batches)
@@ -131,6 +146,21 @@ def measure(config) -> None:
                 "waiting_share": round(share, 4),
             }
         print(json.dumps(row))
+
+
+def first_step(method, mapper, sample):
+    """The update of the stage with its key, and the stage's first state."""
+    import jax
+
+    if method.stages[_STAGE.value].update is None:
+        raise InputError(f"--stage={_STAGE.value!r} has no steps; expected --steps=0 beside it.")
+
+    def start(init, *arguments):
+        return mapper.replicate(jax.jit(init)(*arguments))
+
+    state = profile.first_states(method, sample, start, _STAGE.value)[_STAGE.value]
+    update = mapper.update(method.stages[_STAGE.value].update)
+    return (update, mapper.replicate(jax.random.key(1))), state
 
 
 def timed_steps(mapper, update, key, state, batches, steps):

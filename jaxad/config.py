@@ -4,6 +4,7 @@ Config files import this module only; it needs nothing but ml_collections.
 """
 
 import importlib.util
+import json
 import pathlib
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,6 +44,9 @@ def defaults() -> ml_collections.ConfigDict:
         checkpoint="last",  # Or "best", by `best_metric` on the validation split: scored on test.
         best_metric="image_auc",
         best_mode="max",
+        save_maps=False,  # Also write the score map of each test image, scores/test/<place>.npz.
+        # How scores per pixel become components: see jaxad.evaluation.components.Rule.
+        components=dict(threshold="validation", fpr=0.01, min_truth=10, min_predicted=50),
     )
     config.checkpoint = dict(
         every_steps=placeholder(int),  # None for both: at evaluations and at the end of a stage.
@@ -108,6 +112,21 @@ def load_module(path: str) -> types.ModuleType:
     except Exception as error:
         raise InputError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
     return module
+
+
+def of_run(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:
+    """The config of a run, from its workdir.
+
+    Raises:
+        InputError: If there is no run, or its config cannot be read.
+    """
+    path = pathlib.Path(workdir).expanduser() / "config.json"
+    try:
+        return ml_collections.ConfigDict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; expected the workdir of a run.") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as a config: {error}.") from error
 
 
 def check_overrides(arguments: Sequence[str]) -> list[str]:

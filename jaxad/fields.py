@@ -54,6 +54,12 @@ def not_negative(field: str, value: Any) -> None:
         _fail(field, "a number of at least 0", value)
 
 
+def positive(field: str, value: Any) -> None:
+    """Raises an `InputError` unless `value` is a finite number above 0."""
+    if not _is_number(value) or value <= 0:
+        _fail(field, "a number above 0", value)
+
+
 def rate(field: str, value: Any) -> None:
     """Raises an `InputError` unless `value` is a number in [0, 1)."""
     if not _is_number(value) or not 0 <= value < 1:

@@ -4,7 +4,8 @@
 
 Changes such as --config.stages.train.steps=500 hold for every row. A config file offers tables as
 `get_tables() -> {table: {"rows": {row: ("<file>:<preset>", {field: value})}, "metrics": columns}}`,
-files relative to its own folder. Each run has a workdir of its own below --workdir, resumes there,
+files relative to its own folder. A row may name further rows behind that: their runs of the same
+seed become `config.method.runs`. Each run has a workdir of its own below --workdir, resumes there,
 and is only read once it is finished.
 """
 
@@ -52,14 +53,18 @@ def main(_) -> None:
     workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / f"{path.stem}-{name}")
     changes = config_flags.get_override_values(flags.FLAGS["config"])
     results: dict[str, list[dict[str, float]]] = {}
-    for row, (preset, fields) in chosen.items():
-        if _ROWS.value and row not in _ROWS.value:
+    wanted = _with_their_runs(chosen, _ROWS.value or list(chosen))
+    for row, (preset, fields, *others) in chosen.items():
+        if row not in wanted:
             continue
         for seed in seeds:
             config = configs.load(str(path.parent / preset))
             with command_line.failures(workdir, f"{row}: "):
-                configs.override(config, {**fields, **changes, "seed": seed})
-            place = workdir / "".join(c if c.isalnum() else "-" for c in row) / f"seed{seed}"
+                if others:
+                    runs = tuple(str(_place(workdir, other, seed)) for other in others)
+                    fields = {**fields, "method.runs": runs}
+                configs.override(config, {**fields, **_known(changes, config), "seed": seed})
+            place = _place(workdir, row, seed)
             print(f"{row}, seed {seed}: {place}", file=sys.stderr)
             with command_line.failures(place, f"{place}: "):
                 found = experiment.run(config.lock(), place)["test"]
@@ -73,6 +78,28 @@ def main(_) -> None:
     write_atomically(workdir / f"{name}.md", (text + "\n").encode())
     write_atomically(workdir / f"{name}.json", json.dumps(results, indent=1).encode())
     print(workdir / f"{name}.json")
+
+
+def _place(workdir: pathlib.Path, row: str, seed: int) -> pathlib.Path:
+    return workdir / "".join(c if c.isalnum() else "-" for c in row) / f"seed{seed}"
+
+
+def _with_their_runs(chosen, rows) -> set[str]:
+    """The rows asked for, and those whose runs they score."""
+    wanted = set(rows)
+    for row in rows:
+        wanted |= set(chosen[row][2:])
+    return wanted
+
+
+def _known(changes, config) -> dict:
+    """The changes of fields that a row's config has; its table may mix systems."""
+    known = configs.flatten(config.to_dict())
+    return {
+        name: value
+        for name, value in changes.items()
+        if any(field == name or field.startswith(f"{name}.") for field in known)
+    }
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
+# As in conftest.py.
+QUICK_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+
 # A run of seconds instead of minutes: the same code with smaller numbers.
 TINY = (
     "--config.stages.train.steps=12",
@@ -22,6 +25,33 @@ TINY = (
 )
 
 
+# The same of segmentation: narrow networks on a few small scenes.
+TINY_SCENES = (
+    "--config.data.source.size=(32,48)",
+    "--config.data.source.digit_size=(16,20)",
+    "--config.data.source.object_size=(8,12)",
+    "--config.data.source.train_scenes=8",
+    "--config.data.source.validation_scenes=4",
+    "--config.data.source.test_scenes=6",
+    "--config.data.source.outliers=4",
+    "--config.log.every_steps=2",
+    "--config.eval.batch_size=4",
+)
+TINY_NETWORK = (
+    "--config.stages.train.steps=4",
+    "--config.stages.train.batch_size=4",
+    "--config.method.network.width=0.03125",
+    "--config.method.augment.crop=(32,48)",
+    "--config.eval.every_steps=2",
+    "--config.checkpoint.every_steps=2",
+)
+TINY_FINETUNING = (
+    "--config.stages.finetune.steps=4",
+    "--config.stages.finetune.batch_size=4",
+    "--config.method.finetune_augment.crop=(32,48)",
+)
+
+
 def environment(devices=1, cache=True):
     """One device by default, and the compilation cache of the tests."""
     own = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "PYTHONPATH")}
@@ -30,7 +60,7 @@ def environment(devices=1, cache=True):
     return {
         **own,
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{QUICK_TO_COMPILE} --xla_force_host_platform_device_count={devices}",
         "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
         "PYTHONUNBUFFERED": "1",

@@ -319,6 +319,16 @@ def test_file_without_a_preset_is_its_digits(file):
 
 @pytest.mark.parametrize("file, table", TABLES, ids=str)
 def test_rows_of_tables_change_fields_that_exist(file, table):
-    for preset, changes in configs.load_module(str(file)).get_tables()[table]["rows"].values():
+    rows = configs.load_module(str(file)).get_tables()[table]["rows"]
+    for preset, changes, *_ in rows.values():
         overrides = [f"--config.{name}={value}" for name, value in changes.items()]
         configs.check_overrides([f"--config={ROOT}/configs/{preset}", *overrides])
+
+
+@pytest.mark.parametrize("file, table", TABLES, ids=str)
+def test_rows_that_score_other_runs_come_after_them(file, table):
+    rows = configs.load_module(str(file)).get_tables()[table]["rows"]
+    for place, (preset, _, *others) in enumerate(rows.values()):
+        assert set(others) <= set(list(rows)[:place])
+        has_runs = "runs" in configs.load(f"{ROOT}/configs/{preset}").method
+        assert has_runs == bool(others)

@@ -68,9 +68,23 @@ def smaller(command, files, workdir):
     )
     steps = "--config.stages.train.steps=2 --config.stages.train.batch_size=4"
     narrow = "--config.data.source.feature_size=16"
+    scenes = " ".join(command_line.TINY_SCENES)
+    network = " ".join(command_line.TINY_NETWORK)
+    finetuning = " ".join(command_line.TINY_FINETUNING)
+    if "configs/pebal.py --table" in command:
+        rows = "--rows=energy"  # And PEBAL, whose network it scores.
+        tiny = f"{scenes} {network} {finetuning}"
+        return f"{command} {rows} --seeds=0 {tiny} --workdir={workdir}/comparison"
     if "jaxad.sweep" in command:
         rows = "--rows=feature\\ norm"
         return f"{command} {rows} --seeds=0 --workdir={workdir}"
+    if "configs/closed_set.py" in command:
+        return f"{command} {scenes} {network} --workdir={workdir}/closed_set"
+    if "configs/posthoc.py" in command:
+        run = f"--config.method.runs=\"('{workdir}/closed_set',)\""
+        return f"{command} {scenes} {run} --workdir={workdir}/posthoc"
+    if "configs/pebal.py" in command:
+        return f"{command} {scenes} {network} {finetuning} --workdir={workdir}/pebal"
     if "benchmarks.losses" in command:
         return f"{command} --scale=0.01 --repeats=1"
     if "benchmarks.input_pipeline" in command:

@@ -11,7 +11,8 @@ from jaxad.errors import InputError
 
 def names() -> list[str]:
     """The systems that can be named in `config.method.name`."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "base")
+    shared = ("base", "scene_inference", "segmentation")
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in shared)
 
 
 def load(name: str) -> ModuleType:

@@ -51,7 +51,8 @@ class Scores:
         pixel: `[B, H, W]`.
         snippet: `[B, T]`.
         classes: `[B, H, W]` int32, predicted segmentation.
-        extra: Further values by name, `[B]` or `[B, T]`, which reports show beside the scores.
+        extra: Further values by name, `[B]`, `[B, T]` or `[B, H, W]`, which reports show beside the
+            scores.
     """
 
     image: jax.Array | None = None
@@ -102,11 +103,17 @@ class Method(NamedTuple):
         stages: By name, run in this order; each sees the finished states of those before it.
         score: `({stage name: state}, batch) -> Scores`.
         convert: By stage, `(foreign arrays by name, state) -> state`: reads a published checkpoint.
+        networks: Of a segmentation system, by stage, the network that a stage ends with, for
+            post-hoc scores: `({stage name: state}) -> methods.segmentation.Trained`.
+        runs: Workdirs of finished runs by name. The `init` of each stage finds their states, by
+            stage name, as `done[name]`, and keeps what it needs.
     """
 
     stages: Mapping[str, Stage]
     score: Callable[[Mapping[str, State], Batch], Scores]
     convert: Mapping[str, Callable[[Mapping[str, Any], State], State]] = {}
+    networks: Mapping[str, Callable[[Mapping[str, State]], Any]] = {}
+    runs: Mapping[str, str] = {}
 
 
 def new_state(params: Params, opt_state: Any = (), stats: Any = ()) -> State:

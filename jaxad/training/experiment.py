@@ -18,14 +18,17 @@ from jaxad import config as configs
 from jaxad import fields
 from jaxad.convert import foreign
 from jaxad.data import pipeline
-from jaxad.data.split import Split
 from jaxad.errors import CheckpointError, InputError
-from jaxad.evaluation import measures, predictions, report
+from jaxad.evaluation import components, measures, report
 from jaxad.methods import base
-from jaxad.training import checkpoint, logs, loop, planning, signals
+from jaxad.training import checkpoint, finished, logs, loop, planning, scoring, signals
 from jaxad.training import workdir as workdirs
 
 log = logging.getLogger(__name__)
+
+# An initialisation runs once: compiling its random draws well takes a hundred times as long as
+# drawing them (a DeepLabV3+ on two cores: 37 s of processor time, 10 s so).
+_QUICK = {"cpu": {"xla_backend_optimization_level": "0"}}
 
 
 def run(
@@ -66,6 +69,8 @@ def run(
         raise InputError("--fresh starts over, and --mode=eval scores what is trained; not both.")
     which = which or config.eval.checkpoint
     fields.one_of("eval.checkpoint", which, ("best", "last"))
+    fields.boolean("eval.save_maps", config.eval.save_maps)
+    components.Rule(**config.eval.components)
     folder = pathlib.Path(workdir).expanduser().absolute()
     with contextlib.nullcontext(stop) if stop else signals.listening() as stop:
         if not fresh:
@@ -76,6 +81,11 @@ def run(
                 return {"test": _metrics(row)}
         # All that can be wrong with config and data is found before the workdir is touched.
         planned = planning.plan(config, devices)
+        sample = pipeline.example(planned.splits["train"])
+        runs = planned.method.runs.items()
+        given = {name: finished.states(run, sample) for name, run in runs}
+        given = planned.mapper.replicate(given)  # Where the states of this run's stages are.
+        finished.templates(planned.method, sample, given)
         if which == "best":
             planning.check_best(planned)
         if stop.requested():
@@ -83,7 +93,8 @@ def run(
         with workdirs.owned(folder, config, mode=mode, fresh=fresh) as history:
             progress = logs.Progress(folder / "tensorboard" if jax.process_index() == 0 else None)
             try:
-                return _Run(planned, folder, history, progress, stop).execute(mode, which, command)
+                going = _Run(planned, given, folder, history, progress, stop)
+                return going.execute(mode, which, command)
             finally:
                 progress.close()
 
@@ -91,10 +102,11 @@ def run(
 class _Run:
     """One execution of a plan in a workdir."""
 
-    def __init__(self, planned: planning.Plan, workdir, history, progress, stop):
-        self.plan, self.workdir, self.history = planned, workdir, history
+    def __init__(self, planned: planning.Plan, given, workdir, history, progress, stop):
+        self.plan, self.given = planned, given  # States of other runs, for `Stage.init` alone.
+        self.workdir, self.history = workdir, history
         self.progress, self.stop = progress, stop
-        self.score = planned.mapper.score(planned.method.score)
+        self.scorer = scoring.Scorer(planned, progress, stop)
         self.versions = _versions()
         self.seconds = 0.0  # Of all stages, over all runs in this workdir.
 
@@ -107,7 +119,7 @@ class _Run:
             states[last] = self._best(last, states)
         step = int(states[last].step)
         log.info("Scoring the test split with the %s checkpoint (step %d).", which, step)
-        scored = self._score(self.plan.splits["test"], states, "test")
+        scored = self.scorer.test(states, self.workdir / "scores" / "test")
         metrics = measures.measure(scored)
         row = {"step": step, "stage": last, "split": "test", "checkpoint": which, **metrics}
         if jax.process_index() == 0:
@@ -130,7 +142,8 @@ class _Run:
         place = list(self.plan.method.stages).index(name)
         seed = _derive(config.seed, place)
         sample = pipeline.example(self.plan.splits["train"])
-        initialise = jax.jit(definition.init)
+        initialise = jax.jit(definition.init, compiler_options=_QUICK.get(jax.default_backend()))
+        done = {**self.given, **done}
         key = jax.random.key(_derive(seed, 1))
         template = jax.eval_shape(initialise, key, sample, done)
         checkpoints = self._checkpoints(name)
@@ -221,24 +234,12 @@ class _Run:
             best=lambda: self._best_number(name),
         )
 
-    def _best_row(self, name: str) -> Mapping[str, Any] | None:
-        """The validation row of the best value so far; of equal ones the latest."""
-        metric, sign = self.plan.config.eval.best_metric, 1.0
-        if self.plan.config.eval.best_mode == "min":
-            sign = -1.0
-        rows = [
-            row
-            for row in self.history.rows
-            if row["split"] == "validation" and row["stage"] == name and row.get(metric) is not None
-        ]
-        return max(rows, key=lambda row: (sign * row[metric], row["step"])) if rows else None
-
     def _best_number(self, name: str) -> int | None:
-        row = self._best_row(name)
+        row = finished.best_row(self.history.rows, name, self.plan.config.eval)
         return None if row is None else row["checkpoint"]
 
     def _best(self, name: str, states: Mapping[str, base.State]) -> base.State:
-        row = self._best_row(name)
+        row = finished.best_row(self.history.rows, name, self.plan.config.eval)
         if row is None:
             raise InputError(
                 f"The best checkpoint was asked for, and no validation metric "
@@ -307,13 +308,11 @@ class _Run:
 
     def _evaluator(self, name: str, done: Mapping[str, base.State]):
         """Validation with the states so far; only the last stage's make a whole method."""
-        split = self.plan.splits.get("validation")
-        if split is None or name != list(self.plan.method.stages)[-1]:
+        if "validation" not in self.plan.splits or name != list(self.plan.method.stages)[-1]:
             return None
 
         def evaluate(state: base.State) -> dict[str, float]:
-            scored = self._score(split, {**done, name: state}, "validation")
-            metrics = measures.measure(scored)
+            metrics = measures.measure(self.scorer.validation({**done, name: state}))
             settings = self.plan.config.eval
             if settings.checkpoint == "best" and settings.best_metric not in metrics:
                 raise InputError(
@@ -323,28 +322,6 @@ class _Run:
             return metrics
 
         return evaluate
-
-    def _score(self, split: Split, states, title: str) -> predictions.Predictions:
-        mapper, size = self.plan.mapper, self.plan.config.eval.batch_size
-        size = -(-size // mapper.size) * mapper.size
-        total = len(pipeline.plan(split, batch_size=size, devices=mapper.size))
-        reading = dataclasses.replace(self.plan.reading, on_error="raise")
-        self.progress.start(f"scoring {title}", total)
-        rows, behind = [], None
-        for batch in pipeline.ordered_batches(
-            split, batch_size=size, devices=mapper.size, reading=reading
-        ):
-            if self.stop.requested():
-                raise signals.StopRequested
-            sent = mapper.put(batch)
-            named = _named(sent, self.score(states, sent))
-            if behind is not None:  # Fetched one batch late, while the devices work on this one.
-                rows.append(mapper.fetch(behind))
-            behind = named
-            self.progress.advance()
-        rows.append(mapper.fetch(behind))
-        self.progress.stop()
-        return predictions.from_rows(split, rows)
 
     def _report(self, scored, metrics, command: str, which: str, step: int) -> None:
         report.write(
@@ -369,13 +346,6 @@ def _finished(position: loop.Position, definition: base.Stage, schedule: loop.Sc
         return True
     ends = any(fit.when == "end" for fit in definition.fits)
     return position.phase in ("evaluate", "end") and position.step == schedule.steps and not ends
-
-
-def _named(batch: Mapping[str, jax.Array], scores: base.Scores) -> dict[str, jax.Array]:
-    """What the evaluation needs of a scored batch, by name."""
-    named = {name: batch[name] for name in ("index", "valid", "length") if name in batch}
-    given = {name: getattr(scores, name) for name in ("image", "snippet")}
-    return {**named, **scores.extra, **{k: v for k, v in given.items() if v is not None}}
 
 
 def _metrics(row: Mapping[str, Any]) -> dict[str, float]:
