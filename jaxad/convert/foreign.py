@@ -17,8 +17,9 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """Reads all arrays of a checkpoint file.
 
     No code in the file is run. What wraps a state dict (a dict with the key `state_dict`,
-    `model_state_dict`, `model_state` or `model`; a `module.` in front of every name, as PyTorch's data parallelism
-    leaves it) is taken off, and what is no array is left out. bfloat16 becomes float32.
+    `model_state_dict`, `model_state` or `model`; a `module.` in front of every name, as PyTorch's
+    data parallelism leaves it) is taken off, and what is no array is left out. bfloat16 becomes
+    float32.
 
     Args:
         path: A file `.npz`, `.safetensors` (extra `safetensors`), or `.pth`, `.pth.tar`, `.pt`,
