@@ -60,9 +60,7 @@ def config(name, preset="digits", **fields):
         small.eval.batch_size = 4
         configs.override(small, {"eval.every_steps": None, "checkpoint.every_steps": None})
         with_run(small)
-        small.update_from_flattened_dict(
-            {key.replace("__", "."): value for key, value in fields.items()}
-        )
+        configs.override(small, {key.replace("__", "."): v for key, v in fields.items()})
     return small.lock()
 
 

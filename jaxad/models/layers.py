@@ -56,10 +56,29 @@ def conv(
         strides=stride,
         padding=((padding, padding), (padding, padding)),
         kernel_dilation=dilation,
+        conv_general_dilated=_without_empty_taps,
         use_bias=bias,
         kernel_init=init,
         dtype=mode.dtype,
         name=name,
+    )
+
+
+def _without_empty_taps(inputs, kernel, strides, padding, *, rhs_dilation, **options):
+    """The same convolution without the taps that read nothing but padding.
+
+    Where a dilation is as long as a side of the map, only the middle taps of that axis see it. The
+    others' gradient is zero either way, but XLA's CPU convolution walks through the padding: 405 ms
+    for 3 x 3 taps at dilation 36 on 16 x 8 x 12 x 256, 2 ms for the tap in the middle.
+    """
+    padding, dilation = list(padding), list(rhs_dilation)
+    for axis in (0, 1):
+        middle = kernel.shape[axis] // 2
+        if middle and dilation[axis] >= inputs.shape[axis + 1]:
+            kernel = jax.lax.slice_in_dim(kernel, middle, middle + 1, axis=axis)
+            padding[axis], dilation[axis] = (0, 0), 1
+    return jax.lax.conv_general_dilated(
+        inputs, kernel, strides, padding, rhs_dilation=dilation, **options
     )
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxad.data import pipeline
 from jaxad.data.split import Split
-from jaxad.errors import DivergedError, InputError
+from jaxad.errors import CheckpointError, DivergedError, InputError
 from jaxad.files import write_atomically
 from jaxad.methods import base
 from jaxad.training import checkpoint, logs, signals, spmd
@@ -336,6 +336,10 @@ class _Walk:
 
     def _diverged(self, step, name, index, fetched) -> DivergedError:
         """Writes down what is needed to look into it; the last good checkpoint stays as it is."""
+        try:
+            self.checkpoints.wait()  # What is being written counts among those that are good.
+        except CheckpointError as error:
+            log.warning("%s", error)
         folder = self.context.workdir / "diverged"
         split = self.stage.splits["train"]
         first = self.pending[0][0]

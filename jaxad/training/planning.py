@@ -73,7 +73,7 @@ def build(config: ml_collections.ConfigDict, steps: Mapping[str, int]) -> base.M
     except TypeError as error:
         raise InputError(f"config.method does not fit {module.__name__}: {error}.") from error
     method = module.build(txs, dtype=jnp.dtype(config.dtype), **options)
-    if list(method.stages) != list(config.stages):
+    if set(method.stages) != set(config.stages):  # A ConfigDict sorts its names.
         raise InputError(
             f"config.stages has {list(config.stages)}; {config.method.name} needs "
             f"{list(method.stages)}."

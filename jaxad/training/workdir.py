@@ -29,6 +29,7 @@ _HARMLESS = {
     "data.threads",
     "data.workers",
     "eval.checkpoint",
+    "eval.save_maps",
 }
 
 
