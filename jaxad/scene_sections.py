@@ -57,7 +57,7 @@ def small_resnet(**fields: Any) -> dict[str, Any]:
 
 
 def scenes(crop: tuple[int, int], **fields: Any) -> dict[str, Any]:
-    """How training scenes are drawn, see `jaxad.methods.segmentation.Scenes`.
+    """How training scenes are drawn, see `jaxad.methods.scene_sampling.Scenes`.
 
     Args:
         crop: Height and width.

@@ -10,7 +10,7 @@ from typing import Any
 import optax
 
 from jaxad import fields
-from jaxad.methods import base, scene_inference, segmentation
+from jaxad.methods import base, scene_inference, scene_sampling, segmentation
 
 
 def build(
@@ -31,7 +31,7 @@ def build(
         dtype: Of the network's computation.
         num_classes: K; ids of `segments` from K on are void.
         network: `name`, one of `segmentation.NETWORKS`, and its options.
-        augment: Fields of `segmentation.Scenes`.
+        augment: Fields of `scene_sampling.Scenes`.
         inference: Fields of `scene_inference.Inference`.
         auxiliary_weight: Of the loss on the network's auxiliary logits.
         score: One of `segmentation.LOGIT_SCORES`.
@@ -47,7 +47,7 @@ def build(
     train = segmentation.closed_set_stage(
         model,
         optimizers["train"],
-        segmentation.parse_scenes(augment),
+        scene_sampling.parse(augment),
         num_classes=num_classes,
         auxiliary_weight=auxiliary_weight,
     )

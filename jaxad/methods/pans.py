@@ -14,7 +14,7 @@ import optax
 
 from jaxad import fields
 from jaxad.losses import prototypes
-from jaxad.methods import base, scene_inference, segmentation
+from jaxad.methods import base, scene_inference, scene_sampling, segmentation
 
 SCORES = ("pans", "cosine_softmax", "class_scores", "msp")
 
@@ -39,7 +39,7 @@ def build(
         num_classes: K; ids of `segments` from K on are void.
         network: `name` and options of the network; its `classifier` is "cosine", or "linear" for
             the baselines.
-        augment: Fields of `segmentation.Scenes`.
+        augment: Fields of `scene_sampling.Scenes`.
         inference: Fields of `scene_inference.Inference`.
         auxiliary_weight: Of the loss on the auxiliary logits; the text has none, the release 0.4.
         score: "pans": 1 - max (s + 1) / 2 (eqs. 4, 5); "cosine_softmax": 1 - max softmax(tau s)
@@ -62,7 +62,7 @@ def build(
     train = segmentation.closed_set_stage(
         model,
         optimizers["train"],
-        segmentation.parse_scenes(augment),
+        scene_sampling.parse(augment),
         num_classes=num_classes,
         auxiliary_weight=auxiliary_weight,
     )
@@ -80,7 +80,7 @@ def build(
             logits = net.apply(images, None).logits
             return {"logits": logits, "best": jnp.max(logits, axis=-1, keepdims=True)}
 
-        views = scene_inference.look(maps, segmentation.normalised(batch["image"]), looks)
+        views = scene_inference.look(maps, scene_sampling.normalised(batch["image"]), looks)
         return score_views(
             views,
             batch["image"].shape[1:3],

@@ -19,7 +19,7 @@ from jaxad import fields
 from jaxad.augment import anomaly_mix
 from jaxad.losses import abstention, cross_entropy, energy, masked
 from jaxad.losses import pebal as objectives
-from jaxad.methods import base, scene_inference, segmentation
+from jaxad.methods import base, scene_inference, scene_sampling, segmentation
 from jaxad.models import deeplab_v3_plus
 
 OUTLIER = 254
@@ -60,7 +60,7 @@ def build(
         dtype: Of the network's computation.
         num_classes: Y, inlier classes; `segments` has them, 254 for outliers, 255 for void.
         network: `name`, one of `NETWORKS`, and its options.
-        augment: Of the stage "train", fields of `segmentation.Scenes`.
+        augment: Of the stage "train", fields of `scene_sampling.Scenes`.
         finetune_augment: Of the stage "finetune".
         inference: Fields of `scene_inference.Inference`.
         auxiliary_weight: Of the auxiliary loss of the stage "train".
@@ -92,12 +92,12 @@ def build(
     extended = {**network, "classifier": "linear_without_bias"}
     model = segmentation.network(extended, num_classes + 1, dtype)
     looks = scene_inference.parse(inference)
-    finetune_scenes = segmentation.parse_scenes(finetune_augment)
+    finetune_scenes = scene_sampling.parse(finetune_augment)
     tx = optimizers["finetune"]
     train = segmentation.closed_set_stage(
         closed,
         optimizers["train"],
-        segmentation.parse_scenes(augment),
+        scene_sampling.parse(augment),
         num_classes=num_classes,
         auxiliary_weight=auxiliary_weight,
     )
@@ -115,7 +115,7 @@ def build(
     )
 
     def init(rng, batch, done):
-        segmentation.check_scenes(finetune_scenes, batch)
+        scene_sampling.check(finetune_scenes, batch)
         params = deeplab_v3_plus.with_abstention(done["train"].params, rng)
         head, frozen = split_head(params, model.head_modules)
         stats = {"batch_stats": done["train"].stats["batch_stats"], "frozen": frozen}
@@ -191,7 +191,7 @@ def split_head(params: Mapping[str, Any], names: tuple[str, ...]) -> tuple[dict,
 
 
 def draw_mixed(
-    scenes: segmentation.Scenes, mix_rng: jax.Array, scenes_rng: jax.Array, batch: base.Batch
+    scenes: scene_sampling.Scenes, mix_rng: jax.Array, scenes_rng: jax.Array, batch: base.Batch
 ) -> tuple[jax.Array, jax.Array]:
     """Pastes the objects of a batch, then draws scenes: images `[B, *crop, 3]`, ids `[B, *crop]`.
 
@@ -209,7 +209,7 @@ def draw_mixed(
             outlier=OUTLIER,
         )
     keys = base.example_keys(scenes_rng, rows)
-    return segmentation.draw_scenes(scenes, keys, images, segments, batch.get("centre"))
+    return scene_sampling.draw(scenes, keys, images, segments, batch.get("centre"))
 
 
 def total_loss(

@@ -16,10 +16,9 @@ import optax
 
 from jaxad import config as configs
 from jaxad import fields, methods
-from jaxad.augment import resize
 from jaxad.errors import InputError
 from jaxad.losses import class_gaussians, energy, entropy, mean_field, standardised_logit
-from jaxad.methods import base, scene_inference, segmentation
+from jaxad.methods import base, scene_inference, scene_statistics, segmentation
 
 _PASSES: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "entropy": entropy.predictive_entropy,
@@ -117,10 +116,10 @@ def build(
                 "dropout when it scores; expected one that has, a PSPNet or DeepLabV3+ on "
                 "WideResNet-38 say."
             )
-        if score not in _STATISTICS:
+        if score not in scene_statistics.BY_SCORE:
             return state
-        sums = _STATISTICS[score].zero(nets(state)[0], batch)
-        start = {"sums": sums, "statistics": _STATISTICS[score].finish(sums, ridge)}
+        sums = scene_statistics.BY_SCORE[score].zero(nets(state)[0], batch)
+        start = {"sums": sums, "statistics": scene_statistics.BY_SCORE[score].finish(sums, ridge)}
         return state.replace(stats={"networks": networks, **start})
 
     def scores(states, batch):
@@ -152,8 +151,12 @@ def build(
         return disagreement(found[0], several, images, _PASSES[passes_statistic])
 
     fits = ()
-    if score in _STATISTICS:
-        fits = (_fit(_STATISTICS[score], lambda state: nets(state)[0], ridge),)
+    if score in scene_statistics.BY_SCORE:
+        fits = (
+            scene_statistics.fit(
+                scene_statistics.BY_SCORE[score], lambda state: nets(state)[0], ridge
+            ),
+        )
     return base.Method(
         {"statistics": base.Stage(init, None, fits)},
         scores,
@@ -343,99 +346,11 @@ def _check_runs(runs: Sequence[str], score: str) -> None:
         )
 
 
-class _Statistics(NamedTuple):
-    """How statistics of training pixels are gathered."""
-
-    zero: Callable[[segmentation.Trained, base.Batch], Any]
-    add: Callable[[Any, segmentation.Trained, base.Batch], Any]
-    finish: Callable[[Any, float], Any]
-
-
-def _fit(statistics: _Statistics, net_of, ridge: float) -> base.Fit:
-    """A pass over the training split, at the start of the stage."""
-
-    def zero(state):
-        return jax.tree.map(jnp.zeros_like, state.stats["sums"])
-
-    def add(sums, state, batch):
-        return statistics.add(sums, net_of(state), batch)
-
-    def finish(sums, state):
-        found = {"sums": sums, "statistics": statistics.finish(sums, ridge)}
-        return state.replace(stats={**state.stats, **found})
-
-    return base.Fit("start", "train", zero, add, finish)
-
-
 def _whole(field: str, value: Any) -> None:
     if value != 0:
         fields.positive_integer(field, value)
 
 
-def _max_logit_zero(net, _batch):
-    return standardised_logit.zero(net.num_classes)
-
-
-def _max_logit_add(sums, net, batch):
-    """Max logits of all pixels, by their predicted class, looked at as when they are scored."""
-
-    def add(sums, logits, inside):
-        where = inside[None, :, None] & batch["valid"][:, None, None]
-        return standardised_logit.add(sums, logits, where, axis_name=base.AXIS)
-
-    def maps(images):
-        return net.apply(images, None).logits[..., : net.num_classes]
-
-    images = segmentation.normalised(batch["image"])
-    for view in scene_inference.look(maps, images, net.inference):
-        sums = scene_inference.fold_strips(
-            view,
-            images.shape[1:3],
-            sums,
-            add,
-            align_corners=net.align_corners,
-            rows=net.inference.rows,
-        )
-    return sums
-
-
-def _gaussians_zero(net, batch):
-    shape = (1, *batch["image"].shape[1:])
-    features = jax.eval_shape(lambda: net.apply(jnp.zeros(shape, jnp.float32), None).features)
-    return class_gaussians.zero(net.num_classes, features.shape[-1])
-
-
-def _gaussians_add(sums, net, batch):
-    """Features at the network's stride, by the true class under their centre, looked at as when
-    they are scored.
-    """
-
-    def features(images):
-        return net.apply(images, None).features.astype(jnp.float32)
-
-    images = segmentation.normalised(batch["image"])
-    for view in scene_inference.look(features, images, net.inference):
-        for maps, (top, left), (height, width) in view:
-            labels = batch["segments"][:, top : top + height, left : left + width]
-            short = ((0, 0), (0, height - labels.shape[1]), (0, width - labels.shape[2]))
-            labels = jnp.pad(labels.astype(jnp.int32), short, constant_values=_VOID)
-            labels = resize.resize_labels_centre(labels, size=maps.shape[1:3])
-            where = batch["valid"][:, None, None]
-            sums = class_gaussians.add(sums, maps, labels, where, axis_name=base.AXIS)
-    return sums
-
-
-_VOID = 255
-_STATISTICS = {
-    "standardised_max_logit": _Statistics(
-        _max_logit_zero, _max_logit_add, lambda sums, _ridge: standardised_logit.finish(sums)
-    ),
-    "mahalanobis": _Statistics(
-        _gaussians_zero,
-        _gaussians_add,
-        lambda sums, ridge: class_gaussians.finish(sums, ridge=ridge),
-    ),
-}
 _FIELDS = {
     "num_classes": fields.positive_integer,
     "score": functools.partial(fields.one_of, choices=SCORES),

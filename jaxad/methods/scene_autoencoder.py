@@ -14,7 +14,7 @@ import optax
 
 from jaxad import fields
 from jaxad.losses import masked, reconstruction
-from jaxad.methods import base, segmentation
+from jaxad.methods import base, scene_sampling, segmentation
 from jaxad.models.scene_autoencoder import SceneAutoencoder
 
 
@@ -31,17 +31,17 @@ def build(
         optimizers: One for the stage "train".
         dtype: Of the network's computation; losses and scores are float32.
         width: Factor of the network's channels.
-        augment: Fields of `segmentation.Scenes`.
+        augment: Fields of `scene_sampling.Scenes`.
 
     Raises:
         InputError: A value is not as it must be; names the field.
     """
     fields.positive("method.width", width)
     model = SceneAutoencoder(width=width, axis_name=base.AXIS, dtype=jnp.dtype(dtype))
-    scenes = segmentation.parse_scenes(augment)
+    scenes = scene_sampling.parse(augment)
 
     def scores(states, batch):
-        images = segmentation.normalised(batch["image"])
+        images = scene_sampling.normalised(batch["image"])
         reconstructed = model.apply(segmentation.variables(states["train"]), images)
         return base.Scores(pixel=pixel_score(images, reconstructed))
 
@@ -49,7 +49,7 @@ def build(
 
 
 def stage(
-    model: SceneAutoencoder, tx: optax.GradientTransformation, scenes: segmentation.Scenes
+    model: SceneAutoencoder, tx: optax.GradientTransformation, scenes: scene_sampling.Scenes
 ) -> base.Stage:
     """Training: mean (x - x^)² over all entries of the real rows of the global batch.
 
@@ -64,7 +64,7 @@ def stage(
 
     def init(rng, batch, _done):
         keys = jax.random.split(rng, batch["image"].shape[0])
-        draw = functools.partial(segmentation.draw_scenes, scenes)
+        draw = functools.partial(scene_sampling.draw, scenes)
         # Only their shape; a crop that does not fit the scenes is refused here.
         images, _ = jax.eval_shape(draw, keys, batch["image"], batch["segments"])
         variables = model.init(rng, jnp.zeros((1, *images.shape[1:]), images.dtype))
@@ -73,7 +73,7 @@ def stage(
 
     def loss(params, stats, batch, rng):
         keys = base.example_keys(rng, batch["image"].shape[0])
-        images, _ = segmentation.draw_scenes(
+        images, _ = scene_sampling.draw(
             scenes, keys, batch["image"], batch["segments"], batch.get("centre")
         )
         reconstructed, stats = model.apply(

@@ -17,7 +17,7 @@ import tiny
 from jaxad import config as configs
 from jaxad import methods
 from jaxad.data import pipeline
-from jaxad.methods import scene_inference, segmentation
+from jaxad.methods import scene_inference, scene_sampling, segmentation
 from jaxad.training import finished, optimizers, planning, spmd
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -166,7 +166,7 @@ def test_sections_name_every_hyper_parameter(name):
         if "inference" in method:
             assert set(method.inference) == set(scene_inference.Inference._fields), preset
         for section in {"augment", "finetune_augment"} & set(method):
-            assert set(method[section]) == set(segmentation.Scenes._fields), preset
+            assert set(method[section]) == set(scene_sampling.Scenes._fields), preset
         if "network" in method:
             given = {
                 field.name

@@ -16,7 +16,7 @@ from jaxad import scene_sections as sections
 from jaxad.data import pipeline
 from jaxad.errors import InputError
 from jaxad.losses import energy
-from jaxad.methods import pebal, scene_inference, segmentation
+from jaxad.methods import pebal, scene_inference, scene_sampling, segmentation
 from jaxad.training import finished, optimizers, planning, spmd
 
 MEAN = np.array([0.485, 0.456, 0.406])
@@ -350,7 +350,7 @@ def test_networks_of_both_stages_can_be_scored():
 
 
 def draw(batch):
-    scenes = segmentation.parse_scenes(dict(crop=(32, 48), scales=(1.0, 1.0), flip=0.0))
+    scenes = scene_sampling.parse(dict(crop=(32, 48), scales=(1.0, 1.0), flip=0.0))
     mixed = mapped(
         "shard_map_unchecked",
         lambda keys, batch: jax.lax.all_gather(

@@ -16,7 +16,7 @@ from jaxad import resampling
 from jaxad.data import pipeline
 from jaxad.errors import InputError
 from jaxad.losses import standardised_logit
-from jaxad.methods import posthoc, segmentation
+from jaxad.methods import posthoc, scene_sampling, segmentation
 from jaxad.training import spmd
 
 READING = pipeline.Reading(threads=1, prefetch=1)
@@ -81,7 +81,7 @@ def maps(split):
     logits, features = [], []
     own = tiny.splits("posthoc")[split]
     for batch in pipeline.ordered_batches(own, batch_size=8, devices=1, reading=READING):
-        out = apply(segmentation.normalised(batch["image"]))
+        out = apply(scene_sampling.normalised(batch["image"]))
         wide = resampling.bilinear(out.logits, (32, 48), align_corners=net.align_corners)
         logits.append(np.asarray(wide, np.float64)[batch["valid"]])
         features.append(np.asarray(out.features, np.float64)[batch["valid"]])
@@ -270,7 +270,7 @@ def test_dropout_is_a_statistic_of_its_passes(name):
     keys = jax.random.split(jax.random.key(5), 4)
     net = dropping(0.4)
     found = posthoc.disagreement(net, posthoc._dropped(net, keys), images, posthoc._PASSES[name])
-    passes = [net.apply(segmentation.normalised(images), key).logits for key in keys]
+    passes = [net.apply(scene_sampling.normalised(images), key).logits for key in keys]
     expected = STATISTICS[name](softmax(np.asarray(passes, np.float64)))
     np.testing.assert_allclose(found.pixel, expected, rtol=1e-4, atol=1e-6)
 

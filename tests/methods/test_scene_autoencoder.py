@@ -11,7 +11,7 @@ import pytest
 
 from jaxad import config as configs
 from jaxad.errors import InputError
-from jaxad.methods import scene_autoencoder, segmentation
+from jaxad.methods import scene_autoencoder, scene_sampling, segmentation
 from jaxad.training import spmd
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -74,7 +74,7 @@ def assert_close(actual, expected, **tolerance):
 
 def test_loss_falls_below_half_the_variance_of_the_pixels():
     state, losses = trained()
-    variance = float(jnp.var(segmentation.normalised(make_batch()["image"])))
+    variance = float(jnp.var(scene_sampling.normalised(make_batch()["image"])))
     assert np.mean(losses[-10:]) < 0.5 * variance < losses[0]
     assert int(state.step) == 150
 
@@ -141,7 +141,7 @@ def test_first_loss_is_the_mean_of_the_scores_over_channels():
     """In evaluation mode, of whole images: the same formula twice."""
     batch, method, state = make_batch(), build(), first_state()
     pixel = jax.jit(method.score)({"train": state}, {"image": batch["image"]}).pixel
-    images = segmentation.normalised(batch["image"])
+    images = scene_sampling.normalised(batch["image"])
     model = scene_autoencoder.SceneAutoencoder(width=1 / 4)
     variables = segmentation.variables(state)
     expected = np.mean(np.square(images - jax.jit(model.apply)(variables, images)))

@@ -13,7 +13,7 @@ from jaxad import resampling
 from jaxad import scene_sections as sections
 from jaxad.augment import color
 from jaxad.errors import InputError
-from jaxad.methods import base, scene_inference, segmentation
+from jaxad.methods import base, scene_inference, scene_sampling, segmentation
 from jaxad.models.scene_maps import SceneMaps
 
 RNG = np.random.default_rng(0)
@@ -26,12 +26,12 @@ STD = np.array([0.229, 0.224, 0.225])
 
 def scenes(**fields):
     plain = dict(crop=(20, 30), scales=(1.0, 1.0), flip=0.0)
-    return segmentation.parse_scenes({**plain, **fields})
+    return scene_sampling.parse({**plain, **fields})
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def draw(how, keys, images, segments, centre=None):
-    return segmentation.draw_scenes(how, keys, images, segments, centre)
+    return scene_sampling.draw(how, keys, images, segments, centre)
 
 
 # Normalising and drawing.
@@ -40,7 +40,7 @@ def draw(how, keys, images, segments, centre=None):
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "float32", "bfloat16"])
 def test_normalised_is_imagenets_whatever_the_type(dtype):
     given = IMAGES if "int" in dtype else IMAGES / 255.0
-    found = segmentation.normalised(jnp.asarray(given, dtype))
+    found = scene_sampling.normalised(jnp.asarray(given, dtype))
     assert found.dtype == jnp.float32
     tolerance = 0.02 if dtype == "bfloat16" else 1e-5
     np.testing.assert_allclose(found, (IMAGES / 255.0 - MEAN) / STD, atol=tolerance)
@@ -180,9 +180,9 @@ def test_colours_change_and_labels_do_not(fields):
 @pytest.mark.parametrize("crop", [(21, 30), (20, 31)])
 def test_crop_larger_than_the_largest_scene_is_refused(crop):
     with pytest.raises(InputError, match=r"augment.crop=.*larger than the images: \(20, 30\)"):
-        segmentation.draw_scenes(scenes(crop=crop), KEYS, IMAGES, SEGMENTS)
+        scene_sampling.draw(scenes(crop=crop), KEYS, IMAGES, SEGMENTS)
     enlarged = scenes(crop=crop, scales=(0.5, 1.1))
-    jax.eval_shape(functools.partial(segmentation.draw_scenes, enlarged), KEYS, IMAGES, SEGMENTS)
+    jax.eval_shape(functools.partial(scene_sampling.draw, enlarged), KEYS, IMAGES, SEGMENTS)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_bad_augmentation_is_named(fields, message):
 
 def test_crop_is_asked_for():
     with pytest.raises(InputError, match=r"augment lacks the field 'crop'"):
-        segmentation.parse_scenes({"flip": 0.5})
+        scene_sampling.parse({"flip": 0.5})
 
 
 # Networks.
@@ -374,7 +374,7 @@ def test_scores_are_those_of_the_enlarged_inlier_logits(name):
     """The fifth channel is for outliers: it is no class."""
     net, score = looked(), segmentation.LOGIT_SCORES[name]
     found = segmentation.score_logits(net, IMAGES, score)
-    logits = net.apply(segmentation.normalised(IMAGES)).logits[..., :4]
+    logits = net.apply(scene_sampling.normalised(IMAGES)).logits[..., :4]
     logits = resampling.bilinear(logits, (20, 30), align_corners=True)
     np.testing.assert_allclose(found.pixel, score([logits]), rtol=1e-4, atol=1e-5)
     assert (np.asarray(found.classes) == np.argmax(logits, -1)).mean() > 0.999
@@ -387,7 +387,7 @@ def test_scores_are_those_of_the_enlarged_inlier_logits(name):
 def test_looks_are_averaged():
     net = looked(flip=True)
     found = segmentation.score_logits(net, IMAGES, segmentation.LOGIT_SCORES["energy"])
-    images = segmentation.normalised(IMAGES)
+    images = scene_sampling.normalised(IMAGES)
     views = [
         resampling.bilinear(logits[..., :4], (20, 30), align_corners=True)
         for logits in (
@@ -406,5 +406,5 @@ def test_looks_are_averaged():
 def test_normalising_is_that_of_augment():
     images = IMAGES[:1] / 255.0
     np.testing.assert_allclose(
-        segmentation.normalised(IMAGES[:1]), color.normalize(jnp.asarray(images)), atol=1e-5
+        scene_sampling.normalised(IMAGES[:1]), color.normalize(jnp.asarray(images)), atol=1e-5
     )
