@@ -209,7 +209,10 @@ def test_eval_scores_again(straight):
         (["--config=configs/nothing.py"], "configs/nothing.py"),
         ([CONFIG, "--config.method.kk=3"], "kk"),
         ([CONFIG, "--config.method.k=three"], "three"),
-        ([CONFIG, "--config.method.name=rtfn"], "'rtfn' is unknown; expected one of ['deepmil',"),
+        (
+            [CONFIG, "--config.method.name=rtfn"],
+            "'rtfn' is unknown; expected one of ['closed_set', 'deepmil',",
+        ),
         ([CONFIG, "--config.method.k=0"], "config.method.k"),
         ([CONFIG, "--config.data.source.segments=0"], "segments"),
         ([CONFIG, "--config.stages.train.batch_size=7"], "batch_size=7"),

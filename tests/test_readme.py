@@ -81,8 +81,8 @@ def smaller(command, files, workdir):
     if "configs/closed_set.py" in command:
         return f"{command} {scenes} {network} --workdir={workdir}/closed_set"
     if "configs/posthoc.py" in command:
-        run = f"--config.method.runs=\"('{workdir}/closed_set',)\""
-        return f"{command} {scenes} {run} --workdir={workdir}/posthoc"
+        command = command.replace("runs/closed_set-digits", f"{workdir}/closed_set")
+        return f"{command} {scenes} --workdir={workdir}/posthoc"
     if "configs/pebal.py" in command:
         return f"{command} {scenes} {network} {finetuning} --workdir={workdir}/pebal"
     if "benchmarks.losses" in command:

@@ -141,7 +141,8 @@ def _schedule(
     section, field = config.stages[name], f"stages.{name}"
     fields.one_of(f"{field}.sampler", section.sampler, ("shuffle", "balanced"))
     balanced = section.sampler == "balanced"
-    mapper.check_batch(f"{field}.batch_size", section.batch_size, balanced=balanced)
+    if section.steps != 0:
+        mapper.check_batch(f"{field}.batch_size", section.batch_size, balanced=balanced)
     order = pipeline.Order(
         batch_size=section.batch_size,
         sampler=section.sampler,

@@ -13,13 +13,13 @@ ONE = pipeline.Reading(threads=1, prefetch=1)
 
 
 class Scene:
-    """Record i is an image of value i with the class map of `maps[i]`."""
+    """Record i is an image of value i with the class map of `scenes[i]`."""
 
-    def __init__(self, maps):
-        self.maps = maps
+    def __init__(self, scenes):
+        self.scenes = scenes
 
     def __call__(self, i):
-        segments = self.maps[i]
+        segments = self.scenes[i]
         image = np.full((*segments.shape, 3), i, np.uint8)
         return {"image": image, "segments": segments, "label": np.int32(0)}
 
