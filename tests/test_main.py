@@ -170,7 +170,9 @@ def test_signal_in_an_evaluation_repeats_it(straight, tmp_path):
 def test_second_run_on_the_same_workdir_is_refused(tmp_path):
     workdir = tmp_path / "run"
     arguments = (CONFIG, *command_line.TINY, f"--workdir={workdir}")
-    process = command_line.start(CONFIG, f"--workdir={workdir}")
+    # However fast it is, it writes nothing before it is killed.
+    late = [f"--config.{name}.every_steps=1000" for name in ("log", "eval", "checkpoint")]
+    process = command_line.start(CONFIG, *late, f"--workdir={workdir}")
     command_line.wait_for(lambda: (workdir / "lock").exists(), process)
     status, _, err = command_line.run(CONFIG, f"--workdir={workdir}")
     process.kill()
