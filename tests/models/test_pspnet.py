@@ -131,7 +131,9 @@ def test_golden_training_pass(golden):
         wanted = flax.traverse_util.flatten_dict(wanted, sep="/")
         for name, value in flax.traverse_util.flatten_dict(actual, sep="/").items():
             if not np.isnan(wanted[name]).any():
-                vectors.assert_close(value, wanted[name], rtol=0, atol=1e-4)
+                # 1e-4 of the largest value and 1e-5, as the vectors state.
+                atol = 1e-4 * np.max(np.abs(wanted[name])) + 1e-5
+                np.testing.assert_allclose(value, wanted[name], rtol=0, atol=atol)
                 compared += 1
     assert compared == len(new) + len(slopes) == 15
 
