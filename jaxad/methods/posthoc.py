@@ -235,10 +235,8 @@ def refined(
         iterations: Of the mean field.
     """
 
-    def maps(images):
-        return net.apply(images, None).logits[..., : net.num_classes]
-
-    probabilities = segmentation.by_strips(net, maps, images, scene_inference.mean_probabilities)
+    logits = functools.partial(segmentation.inlier_logits, net)
+    probabilities = segmentation.by_strips(net, logits, images, scene_inference.mean_probabilities)
     marginals = mean_field.gaussian(
         probabilities, sigma=sigma, weight=weight, iterations=iterations
     )
@@ -275,8 +273,7 @@ def _dropped(net: segmentation.Trained, keys: jax.Array) -> Callable:
     """Passes of one network with dropout, one after the other: the program of one."""
 
     def several(images):
-        one = lambda key: net.apply(images, key).logits[..., : net.num_classes]  # noqa: E731
-        return list(jax.lax.map(one, keys))
+        return list(jax.lax.map(lambda key: segmentation.inlier_logits(net, images, key), keys))
 
     return several
 
@@ -291,7 +288,7 @@ def _drops(net: segmentation.Trained, shape: tuple[int, ...]) -> bool:
 
 def _together(nets: Sequence[segmentation.Trained]) -> Callable:
     def several(images):
-        return [net.apply(images, None).logits[..., : net.num_classes] for net in nets]
+        return [segmentation.inlier_logits(net, images) for net in nets]
 
     return several
 

@@ -4,7 +4,6 @@ Document 001, table 1 ("AE"), which fixes neither its layers nor its training; h
 PAnS is, on the same scenes without their labels. A batch is that of `segmentation`.
 """
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,15 +61,6 @@ def stage(
         scenes: How training scenes are drawn.
     """
 
-    def init(rng, batch, _done):
-        keys = jax.random.split(rng, batch["image"].shape[0])
-        draw = functools.partial(scene_sampling.draw, scenes)
-        # Only their shape; a crop that does not fit the scenes is refused here.
-        images, _ = jax.eval_shape(draw, keys, batch["image"], batch["segments"])
-        variables = model.init(rng, jnp.zeros((1, *images.shape[1:]), images.dtype))
-        stats = {"batch_stats": variables["batch_stats"]}
-        return base.new_state(variables["params"], tx.init(variables["params"]), stats)
-
     def loss(params, stats, batch, rng):
         keys = base.example_keys(rng, batch["image"].shape[0])
         images, _ = scene_sampling.draw(
@@ -87,6 +77,7 @@ def stage(
         # Crops are of one size, so that the mean of the rows is that of all entries.
         return masked.mean(errors, batch["valid"], axis_name=base.AXIS), (dict(stats), {})
 
+    init = segmentation.initialiser(model, tx, scenes)
     return base.Stage(init, base.gradient_update(loss, tx))
 
 

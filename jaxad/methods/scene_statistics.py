@@ -1,5 +1,6 @@
 """Statistics of training pixels that post-hoc scores of segmentation networks need."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -62,9 +63,7 @@ def _max_logit_add(sums, net, batch):
         where = inside[None, :, None] & batch["valid"][:, None, None]
         return standardised_logit.add(sums, logits, where, axis_name=base.AXIS)
 
-    def maps(images):
-        return net.apply(images, None).logits[..., : net.num_classes]
-
+    maps = functools.partial(segmentation.inlier_logits, net)
     images = scene_sampling.normalised(batch["image"])
     for view in scene_inference.look(maps, images, net.inference):
         sums = scene_inference.fold_strips(

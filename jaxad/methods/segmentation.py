@@ -7,6 +7,7 @@ crop must hold, -1 for any) and an outlier object to paste, `object [B, h, w, 3]
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -129,12 +130,6 @@ def closed_set_stage(
         auxiliary_weight: Of the same loss on the network's auxiliary logits, where it has some.
     """
 
-    def init(rng, batch, _done):
-        scene_sampling.check(scenes, batch)
-        variables = model.init(rng, jnp.zeros((1, *scenes.crop, 3), jnp.float32))
-        stats = {"batch_stats": variables["batch_stats"]}
-        return base.new_state(variables["params"], tx.init(variables["params"]), stats)
-
     def loss(params, stats, batch, rng):
         scenes_rng, dropout_rng = jax.random.split(rng)
         keys = base.example_keys(scenes_rng, batch["image"].shape[0])
@@ -160,7 +155,27 @@ def closed_set_stage(
             terms["auxiliary"] = auxiliary_weight * auxiliary
         return sum(terms.values()), (dict(stats), terms)
 
-    return base.Stage(init, base.gradient_update(loss, tx))
+    return base.Stage(initialiser(model, tx, scenes), base.gradient_update(loss, tx))
+
+
+def initialiser(
+    model: nn.Module, tx: optax.GradientTransformation, scenes: scene_sampling.Scenes
+) -> Callable[..., base.State]:
+    """The `Stage.init` of a network that is trained on crops of scenes.
+
+    Args:
+        model: The network.
+        tx: Its optimiser.
+        scenes: How training scenes are drawn; checked against the batch.
+    """
+
+    def init(rng, batch, _done):
+        scene_sampling.check(scenes, batch)
+        variables = model.init(rng, jnp.zeros((1, *scenes.crop, 3), jnp.float32))
+        stats = {"batch_stats": variables["batch_stats"]}
+        return base.new_state(variables["params"], tx.init(variables["params"]), stats)
+
+    return init
 
 
 def converter(section: Mapping[str, Any]) -> Callable[[Mapping[str, Any], base.State], base.State]:
@@ -203,6 +218,17 @@ def trained(
     return Trained(apply, num_classes, model.align_corners, inference)
 
 
+def inlier_logits(net: Trained, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    """Logits `[B, h, w, K]` of the inlier classes, at the network's stride.
+
+    Args:
+        net: The network.
+        images: Normalised, `[B, H, W, 3]`.
+        key: With one its dropout drops.
+    """
+    return net.apply(images, key).logits[..., : net.num_classes]
+
+
 def score_logits(net: Trained, images: jax.Array, score: LookScore) -> base.Scores:
     """Pixel scores that are functions of the inlier logits, with the predicted classes.
 
@@ -215,13 +241,10 @@ def score_logits(net: Trained, images: jax.Array, score: LookScore) -> base.Scor
             anomalous.
     """
 
-    def maps(images):
-        return net.apply(images, None).logits[..., : net.num_classes]
-
     def of_strip(views):
         return decided(views).replace(pixel=score(views))
 
-    return by_strips(net, maps, images, of_strip)
+    return by_strips(net, functools.partial(inlier_logits, net), images, of_strip)
 
 
 def decided(views: Sequence[jax.Array]) -> base.Scores:
