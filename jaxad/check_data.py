@@ -13,22 +13,24 @@ from ml_collections import config_flags
 
 from jaxad import command_line
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, and preset after a colon.")
-_READ = flags.DEFINE_bool("read", True, "Read every record, not lists and headers alone.")
+
+def define_flags() -> None:
+    """At the start of the command, so that importing this module defines none."""
+    config_flags.DEFINE_config_file("config", None, "Config file, and preset after a colon.")
+    flags.DEFINE_bool("read", True, "Read every record, not lists and headers alone.")
 
 
 def main(_) -> None:
-    if _CONFIG.value is None:
-        command_line.fail("--config is missing; for example --config=configs/rtfm.py.")
+    config = command_line.config()
     from jaxad.data import sources
     from jaxad.evaluation import table
 
     with command_line.failures("the data"):
-        options = dict(_CONFIG.value.data.source.to_dict())
+        options = dict(config.data.source.to_dict())
         opened = sources.open_splits(options.pop("name"), options)
         rows = [summary(name, split) for name, split in opened.items()]
         print(table.render(rows, list(rows[-1])))
-        if _READ.value:
+        if flags.FLAGS.read:
             read_all(opened)
 
 
@@ -77,4 +79,5 @@ def summary(name: str, split) -> dict[str, object]:
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main, flags_parser=command_line.parse)

@@ -79,6 +79,13 @@ def fail(message: str, status: int = 2) -> None:
     sys.exit(status)
 
 
+def config():
+    """The config that --config names; ends the process if the flag is missing."""
+    if flags.FLAGS.config is None:
+        fail("--config is missing; for example --config=configs/rtfm.py.")
+    return flags.FLAGS.config
+
+
 def parse(argv: list[str]) -> list[str]:
     """Parses flags; a mistake in them, or in the config file they name, ends the process."""
     try:

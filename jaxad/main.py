@@ -21,42 +21,44 @@ from ml_collections import config_flags
 from jaxad import command_line
 from jaxad.training import signals
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, and preset after a colon.")
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Where everything is written; runs/<config>-<preset> if absent."
-)
-_MODE = flags.DEFINE_enum(
-    "mode",
-    "train",
-    ["train", "eval"],
-    "train: what is not trained and evaluated yet; eval: score again.",
-)
-_CHECKPOINT = flags.DEFINE_enum(
-    "checkpoint",
-    None,
-    ["best", "last"],
-    "Which checkpoint to score; config.eval.checkpoint if absent.",
-)
-_FRESH = flags.DEFINE_bool("fresh", False, "Start over; the old workdir is moved aside.")
+
+def define_flags() -> None:
+    """At the start of the command, so that importing this module defines none."""
+    config_flags.DEFINE_config_file("config", None, "Config file, and preset after a colon.")
+    flags.DEFINE_string(
+        "workdir", None, "Where everything is written; runs/<config>-<preset> if absent."
+    )
+    flags.DEFINE_enum(
+        "mode",
+        "train",
+        ["train", "eval"],
+        "train: what is not trained and evaluated yet; eval: score again.",
+    )
+    flags.DEFINE_enum(
+        "checkpoint",
+        None,
+        ["best", "last"],
+        "Which checkpoint to score; config.eval.checkpoint if absent.",
+    )
+    flags.DEFINE_bool("fresh", False, "Start over; the old workdir is moved aside.")
 
 
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         command_line.fail(f"Unexpected arguments {argv[1:]}; expected flags only.")
-    if _CONFIG.value is None:
-        command_line.fail("--config is missing; for example --config=configs/rtfm.py.")
+    config, asked = command_line.config(), flags.FLAGS
     command_line.talk(logging.INFO)
-    workdir = _WORKDIR.value or default_workdir(flags.FLAGS["config"].config_filename)
+    workdir = asked.workdir or default_workdir(asked["config"].config_filename)
     # Signals count from here on; the heavy imports come after.
     with command_line.failures(workdir), signals.listening() as stop:
         from jaxad.training import experiment
 
         metrics = experiment.run(
-            _CONFIG.value,
+            config,
             workdir,
-            mode=_MODE.value,
-            fresh=_FRESH.value,
-            which=_CHECKPOINT.value or "",
+            mode=asked.mode,
+            fresh=asked.fresh,
+            which=asked.checkpoint or "",
             command=command_line.command(),
             stop=stop,
         )
@@ -76,4 +78,5 @@ def default_workdir(filename: str) -> str:
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main, flags_parser=command_line.parse)

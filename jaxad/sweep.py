@@ -21,39 +21,42 @@ from jaxad import command_line
 from jaxad import config as configs
 from jaxad.files import write_atomically
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file with get_tables().")
-_TABLE = flags.DEFINE_string("table", None, "Which of its tables; the first if absent.")
-_ROWS = flags.DEFINE_list("rows", None, "Only these rows.")
-_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Values of config.seed.")
-_METRICS = flags.DEFINE_list("metrics", None, "Columns; by default those that the table names.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "runs/<config>-<table> if absent.")
+
+def define_flags() -> None:
+    """At the start of the command, so that importing this module defines none."""
+    config_flags.DEFINE_config_file("config", None, "Config file with get_tables().")
+    flags.DEFINE_string("table", None, "Which of its tables; the first if absent.")
+    flags.DEFINE_list("rows", None, "Only these rows.")
+    flags.DEFINE_list("seeds", ["0", "1", "2"], "Values of config.seed.")
+    flags.DEFINE_list("metrics", None, "Columns; by default those that the table names.")
+    flags.DEFINE_string("workdir", None, "runs/<config>-<table> if absent.")
 
 
 def main(_) -> None:
-    if _CONFIG.value is None:
-        command_line.fail("--config is missing; for example --config=configs/rtfm.py.")
+    command_line.config()
+    asked = flags.FLAGS
     command_line.talk(logging.WARNING)
     from jaxad.evaluation import table
     from jaxad.training import experiment
 
-    path = pathlib.Path(str(flags.FLAGS["config"].config_filename).partition(":")[0])
+    path = pathlib.Path(str(asked["config"].config_filename).partition(":")[0])
     tables = getattr(configs.load_module(str(path)), "get_tables", dict)()
-    name = _TABLE.value or next(iter(tables), None)
+    name = asked.table or next(iter(tables), None)
     if name not in tables:
         command_line.fail(f"{path} has no table {name!r}; expected one of {sorted(tables)}.")
-    if not all(seed.isdigit() for seed in _SEEDS.value):
-        command_line.fail(f"--seeds={','.join(_SEEDS.value)}; expected whole numbers.")
-    chosen, seeds = tables[name]["rows"], [int(seed) for seed in _SEEDS.value]
-    metrics = _METRICS.value or list(tables[name]["metrics"])
-    unknown = [row for row in _ROWS.value or [] if row not in chosen]
+    if not all(seed.isdigit() for seed in asked.seeds):
+        command_line.fail(f"--seeds={','.join(asked.seeds)}; expected whole numbers.")
+    chosen, seeds = tables[name]["rows"], [int(seed) for seed in asked.seeds]
+    metrics = asked.metrics or list(tables[name]["metrics"])
+    unknown = [row for row in asked.rows or [] if row not in chosen]
     if unknown:
         command_line.fail(
             f"Table {name!r} has no rows {unknown}; expected some of {sorted(chosen)}."
         )
-    workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / f"{path.stem}-{name}")
-    changes = config_flags.get_override_values(flags.FLAGS["config"])
+    workdir = pathlib.Path(asked.workdir or pathlib.Path("runs") / f"{path.stem}-{name}")
+    changes = config_flags.get_override_values(asked["config"])
     results: dict[str, list[dict[str, float]]] = {}
-    wanted = _with_their_runs(chosen, _ROWS.value or list(chosen))
+    wanted = _with_their_runs(chosen, asked.rows or list(chosen))
     for row, (preset, fields, *others) in chosen.items():
         if row not in wanted:
             continue
@@ -103,4 +106,5 @@ def _known(changes, config) -> dict:
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main, flags_parser=command_line.parse)

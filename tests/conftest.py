@@ -2,21 +2,18 @@
 
 import os
 import pathlib
-import sys
+
+import command_line
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),
         "--xla_force_host_platform_device_count=8",
-        # Most of the time of the tests goes into compiling programs that run for milliseconds.
-        # These two make it a third, and the programs hardly slower.
-        "--xla_backend_optimization_level=0",
-        "--xla_cpu_use_fusion_emitters=false",
+        command_line.QUICK_TO_COMPILE,
     ]
 )
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "training")]
 
 import jax  # noqa: E402 - after its environment is set.
 import pytest  # noqa: E402
