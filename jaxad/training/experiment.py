@@ -85,7 +85,8 @@ def run(
         runs = planned.method.runs.items()
         given = {name: finished.states(run, sample) for name, run in runs}
         given = planned.mapper.replicate(given)  # Where the states of this run's stages are.
-        finished.templates(planned.method, sample, given)
+        templates = finished.templates(planned.method, sample, given)
+        start = _Start(sample, given, templates)
         if which == "best":
             planning.check_best(planned)
         if stop.requested():
@@ -93,18 +94,36 @@ def run(
         with workdirs.owned(folder, config, mode=mode, fresh=fresh) as history:
             progress = logs.Progress(folder / "tensorboard" if jax.process_index() == 0 else None)
             try:
-                going = _Run(planned, given, folder, history, progress, stop)
+                going = _Run(planned, start, folder, history, progress, stop)
                 return going.execute(mode, which, command)
             finally:
                 progress.close()
 
 
+@dataclasses.dataclass(frozen=True)
+class _Start:
+    """What stages begin from.
+
+    Attributes:
+        sample: A batch of two records, for its shapes.
+        given: States of other runs by name, for `Stage.init` alone.
+        templates: Shapes and types of the state of each stage.
+    """
+
+    sample: pipeline.Batch
+    given: Mapping[str, Mapping[str, base.State]]
+    templates: Mapping[str, base.State]
+
+
+# State of a stage, accumulator of the fit under way, and place in the walk.
+_Begun = tuple[base.State, Any, loop.Position]
+
+
 class _Run:
     """One execution of a plan in a workdir."""
 
-    def __init__(self, planned: planning.Plan, given, workdir, history, progress, stop):
-        self.plan, self.given = planned, given  # States of other runs, for `Stage.init` alone.
-        self.workdir, self.history = workdir, history
+    def __init__(self, planned: planning.Plan, start: _Start, workdir, history, progress, stop):
+        self.plan, self.start, self.workdir, self.history = planned, start, workdir, history
         self.progress, self.stop = progress, stop
         self.scorer = scoring.Scorer(planned, progress, stop)
         self.versions = _versions()
@@ -139,15 +158,8 @@ class _Run:
         """
         mapper, config = self.plan.mapper, self.plan.config
         definition, schedule = self.plan.method.stages[name], self.plan.schedules[name]
-        place = list(self.plan.method.stages).index(name)
-        seed = _derive(config.seed, place)
-        sample = pipeline.example(self.plan.splits["train"])
-        initialise = jax.jit(definition.init, compiler_options=_QUICK.get(jax.default_backend()))
-        done = {**self.given, **done}
-        key = jax.random.key(_derive(seed, 1))
-        template = jax.eval_shape(initialise, key, sample, done)
-        checkpoints = self._checkpoints(name)
-        fits = definition.fits
+        seed = _derive(config.seed, list(self.plan.method.stages).index(name))
+        done = {**self.start.given, **done}
         facts = {
             "config": config.to_dict(),
             "versions": self.versions,
@@ -155,45 +167,16 @@ class _Run:
             # The batches of a fit under way depend on these two.
             "fit_plan": [mapper.size, config.eval.batch_size],
         }
-
-        def wanted(meta):
-            accumulator = {}
-            if meta["position"]["batch"]:
-                now = [fit for fit in fits if fit.when == meta["position"]["phase"]]
-                accumulator = jax.eval_shape(now[meta["position"]["fit"]].zero, template)
-            return {"state": template, "accumulator": accumulator}
-
+        checkpoints = self._checkpoints(name)
         try:
-            restored = checkpoints.restore_newest(wanted)
-            if restored is None and not train:
+            begun = self._restored(name, checkpoints, facts, train=train)
+            if begun is None and not train:
                 raise InputError(
                     f"--mode=eval needs a trained {name} stage, and {checkpoints.folder} holds no "
                     "checkpoint; run with --mode=train first."
                 )
-            if restored is None:
-                state, accumulator, position = initialise(key, sample, done), {}, loop.Position()
-                weights = config.stages[name].weights
-                if weights:
-                    state = self._converted(name, weights, state)
-                self.history.cut(self._rows_before(name))
-            else:
-                if train:
-                    self._check_restored(name, restored, facts)
-                state, accumulator = restored.tree["state"], restored.tree["accumulator"]
-                position = loop.Position(**restored.meta["position"])
-                if position.batch and restored.meta["fit_plan"] != facts["fit_plan"]:
-                    log.warning("Another number of devices: the fit under way starts again.")
-                    position, accumulator = dataclasses.replace(position, batch=0), {}
-                facts["seconds"] = restored.meta["seconds"]
-                at = f"{position.phase}, step {position.step} of {schedule.steps}"
-                log.info("Stage %s: checkpoint %d restored (%s).", name, restored.number, at)
-                if not train and not _finished(position, definition, schedule):
-                    raise InputError(
-                        f"--mode=eval needs a finished {name} stage; its newest checkpoint stands "
-                        f"at {at}. Run with --mode=train first."
-                    )
-                if train:
-                    self._cut(name, restored.meta["rows"])
+            restored = begun is not None
+            state, accumulator, position = begun or self._initial(name, seed, done)
             state, accumulator = mapper.replicate((state, accumulator))
             if not train:
                 self.seconds += facts.get("seconds", 0.0)
@@ -224,6 +207,51 @@ class _Run:
             return state
         finally:
             checkpoints.close()
+
+    def _initial(self, name: str, seed: int, done: Mapping[str, base.State]) -> _Begun:
+        """The state of a stage before its first step; metrics of an earlier attempt are dropped."""
+        quick = _QUICK.get(jax.default_backend())
+        initialise = jax.jit(self.plan.method.stages[name].init, compiler_options=quick)
+        state = initialise(jax.random.key(_derive(seed, 1)), self.start.sample, done)
+        weights = self.plan.config.stages[name].weights
+        if weights:
+            state = self._converted(name, weights, state)
+        self.history.cut(self._rows_before(name))
+        return state, {}, loop.Position()
+
+    def _restored(self, name: str, checkpoints, facts: dict, *, train: bool) -> _Begun | None:
+        """The newest good checkpoint of a stage, checked against `facts`; None: there is none."""
+        definition, schedule = self.plan.method.stages[name], self.plan.schedules[name]
+        template = self.start.templates[name]
+
+        def wanted(meta):
+            accumulator = {}
+            if meta["position"]["batch"]:
+                now = [fit for fit in definition.fits if fit.when == meta["position"]["phase"]]
+                accumulator = jax.eval_shape(now[meta["position"]["fit"]].zero, template)
+            return {"state": template, "accumulator": accumulator}
+
+        restored = checkpoints.restore_newest(wanted)
+        if restored is None:
+            return None
+        if train:
+            self._check_restored(name, restored, facts)
+        state, accumulator = restored.tree["state"], restored.tree["accumulator"]
+        position = loop.Position(**restored.meta["position"])
+        if position.batch and restored.meta["fit_plan"] != facts["fit_plan"]:
+            log.warning("Another number of devices: the fit under way starts again.")
+            position, accumulator = dataclasses.replace(position, batch=0), {}
+        facts["seconds"] = restored.meta["seconds"]
+        at = f"{position.phase}, step {position.step} of {schedule.steps}"
+        log.info("Stage %s: checkpoint %d restored (%s).", name, restored.number, at)
+        if not train and not _finished(position, definition, schedule):
+            raise InputError(
+                f"--mode=eval needs a finished {name} stage; its newest checkpoint stands "
+                f"at {at}. Run with --mode=train first."
+            )
+        if train:
+            self._cut(name, restored.meta["rows"])
+        return state, accumulator, position
 
     def _checkpoints(self, name: str) -> checkpoint.Checkpoints:
         config = self.plan.config
