@@ -42,6 +42,25 @@ def digit_scenes() -> dict[str, Any]:
     )
 
 
+def digit_shifts() -> dict[str, Any]:
+    """Grey digit scenes, and one set of images for each of three kinds of shift, in test alone."""
+    return dict(
+        name="digit_shifts",
+        size=(64, 96),  # Height and width, multiples of 16.
+        train_scenes=400,
+        validation_scenes=60,
+        test_scenes=100,
+        shifted_scenes=100,  # In each of the three sets.
+        digits=(3, 4),  # In a scene; patches in "photographs".
+        digit_size=(30, 38),
+        margin=2,  # Paper around the ink in pixels.
+        noise=0.03,  # White is 1.
+        defocus=(1.0, 2.0),  # Pixels, standard deviation of the blur of "defocused".
+        shifted_noise=(0.04, 0.08),  # Of "defocused".
+        seed=1,  # Of the data; config.seed is that of the run.
+    )
+
+
 def snippet_features(folder: str, **fields: Any) -> dict[str, Any]:
     """Every option of the source `snippet_features`, whose docstring explains them.
 
@@ -143,7 +162,7 @@ def scenes(train: dict[str, Any], test: dict[str, Any], **fields: Any) -> dict[s
         train=train,
         validation=None,  # Of the same form.
         test=test,
-        outliers=None,  # Or `coco_proxy()`: objects to paste for outlier exposure.
+        outliers=None,  # Or `coco_proxy()`, `photo_objects()`: objects to paste.
         size=placeholder(tuple),  # Height, width of training images; None as they are.
         test_size=placeholder(tuple),  # Of validation and test, whose truth is resized too.
         held_out=(),  # Names of classes that count as anomalies.
@@ -196,6 +215,23 @@ def coco_proxy(**fields: Any) -> dict[str, Any]:
     return {**source, **fields}
 
 
+def photo_objects(**fields: Any) -> dict[str, Any]:
+    """Patches of two photographs, embedded, where COCO is not at hand; nothing is downloaded.
+
+    Args:
+        fields: Options of `jaxad.data.photo_objects.objects` that differ from these.
+    """
+    source = dict(
+        layout="photo_objects",
+        count=240,
+        kinds_share=1.0,  # Fewer kinds of them, the analogue of table 11.6.
+        object_size=(16, 36),  # Smallest and largest side in pixels.
+        noise=0.0,
+        seed=0,
+    )
+    return {**source, **fields}
+
+
 def own_scenes() -> dict[str, Any]:
     """Images and label maps of your own, `data/own_scenes/<part>/{images,labels}/NAME.png`, with
     the class table `data/own_scenes/classes.csv`; 254 in it marks the anomalies of the test set.
@@ -222,6 +258,15 @@ def camvid() -> dict[str, Any]:
         validation=scene_part("camvid", root, "val"),
         held_out=("Bicyclist",),
     )
+
+
+def camvid_half(**fields: Any) -> dict[str, Any]:
+    """The same at 180 x 240.
+
+    Args:
+        fields: Options of `scenes` that differ.
+    """
+    return {**camvid(), "size": (180, 240), "test_size": (180, 240), **fields}
 
 
 def streethazards() -> dict[str, Any]:

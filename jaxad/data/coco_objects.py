@@ -15,7 +15,6 @@ subsets); `tianyu0207/PEBAL` and `robin-chan/meta-ood` for the layout.
 
 import dataclasses
 import hashlib
-import inspect
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,36 +35,6 @@ _ALSO = {
     "motorcycle": ("motorbike", "motorcyclist"),
     "stop sign": ("traffic sign", "signsymbol", "sign"),
 }
-
-
-def open_objects(
-    section: Mapping[str, Any], inlier_classes: Sequence[str], base: str = ""
-) -> Split:
-    """The objects that a config section asks for.
-
-    Args:
-        section: `layout`, "coco_proxy", and the options of `objects`; those that are None keep
-            their defaults.
-        inlier_classes: Classes of the training scenes, those held out included.
-        base: Folder that `root` is relative to.
-
-    Returns:
-        See `objects`.
-
-    Raises:
-        InputError: For an unknown layout or option, and as `objects`.
-    """
-    options = {name: value for name, value in section.items() if value is not None}
-    layout = options.pop("layout", None)
-    known = [name for name in inspect.signature(objects).parameters if name != "inlier_classes"]
-    unknown = [name for name in options if name not in known]
-    if layout != "coco_proxy" or unknown or "root" not in options:
-        raise InputError(
-            "config.data.source.outliers: expected the layout 'coco_proxy' and of its fields "
-            f"{known} at least root, found {dict(section)}."
-        )
-    options["root"] = absolute(base, options["root"])
-    return objects(**options, inlier_classes=inlier_classes)
 
 
 def objects(

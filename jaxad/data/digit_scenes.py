@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from jaxad.data import handwriting, option_checks, photographs
+from jaxad.data import handwriting, option_checks, photo_objects, photographs
 from jaxad.data.split import Split
 
 KNOWN_DIGITS = (0, 1, 2, 3, 5, 8)
@@ -51,7 +51,6 @@ OUTLIER, VOID = 254, 255
 _PARTS = ("train", "validation", "test")
 _IMAGE_SHARES = (0.6, 0.15, 0.25)  # Of each digit's images.
 _EDGE = 2  # Pixels from the end of the paper to the first untouched pixel of the background.
-_LIGHT = 0.15  # Standard deviation of the logarithm of a scene's brightness.
 _ATTEMPTS = 64  # Places tried for a sticker.
 
 
@@ -129,7 +128,13 @@ def splits(
         part: _scene_split(part, own, options) for part, own in zip(_PARTS, parts, strict=True)
     }
     if options.outliers:
-        opened["outliers"] = _outlier_split(options)
+        opened["outliers"] = photo_objects.objects(
+            count=options.outliers,
+            kinds_share=options.outlier_kinds_share,
+            object_size=options.object_size,
+            noise=options.noise,
+            seed=options.seed,
+        )
     return opened
 
 
@@ -220,15 +225,6 @@ class _SceneReader:
         return {**record, "anomaly": self.scenes.anomaly[i]} if self.has_truth else record
 
 
-@dataclasses.dataclass(frozen=True)
-class _OutlierReader:
-    objects: np.ndarray
-    masks: np.ndarray
-
-    def __call__(self, i: int) -> dict[str, np.ndarray]:
-        return {"object": self.objects[i], "object_mask": self.masks[i], "label": np.int32(1)}
-
-
 def _scene_split(part: str, own: handwriting.Handwriting, options: _Options) -> Split:
     scenes = _make(part, own, options)
     return Split(
@@ -240,32 +236,6 @@ def _scene_split(part: str, own: handwriting.Handwriting, options: _Options) -> 
         segment_classes=SEGMENT_CLASSES,
         palette=PALETTE,
     )
-
-
-def _outlier_split(options: _Options) -> Split:
-    kinds = _kinds(options)
-    photos, canvas = photographs.remainders(), options.object_size[1]
-    drawn = []
-    for i in range(options.outliers):
-        rng = np.random.default_rng([options.seed, len(_PARTS), i])
-        side = int(rng.integers(*options.object_size, endpoint=True))
-        cutting, mask = photographs.patch(rng, photos, kinds[i % len(kinds)], side, canvas)
-        # As noisy as a scene: a pasted object is not to be found by its lack of noise.
-        drawn.append((_exposed(rng, cutting / 255, options.noise) * mask[..., None], mask))
-    objects, masks = map(np.stack, zip(*drawn, strict=True))
-    return Split(
-        names=[f"outliers_{i:04d}" for i in range(options.outliers)],
-        labels=np.ones(options.outliers, np.int64),
-        read=_OutlierReader(objects, masks),
-        fingerprint=_fingerprint("outliers", options, objects, masks),
-        classes=[kinds[i % len(kinds)] for i in range(options.outliers)],
-    )
-
-
-def _kinds(options: _Options) -> list[str]:
-    order = np.random.default_rng([options.seed, len(_PARTS)]).permutation(photographs.KINDS)
-    count = max(round(options.outlier_kinds_share * len(order)), 1)
-    return order[:count].tolist()
 
 
 def _fingerprint(part: str, options: _Options, *arrays: np.ndarray) -> dict[str, object]:
@@ -295,17 +265,10 @@ def _make(part: str, own: handwriting.Handwriting, options: _Options) -> Scenes:
     for i, unseen in enumerate(digits):
         rng = np.random.default_rng([options.seed, order, i])
         image, segments[i], used = _scene(rng, own, photos, int(unseen), options)
-        images[i] = _exposed(rng, image, options.noise)
+        images[i] = photographs.exposed(rng, image, options.noise)
         stickers += [(i, *sticker) for sticker in used]
     anomaly = np.where(segments == VOID, segments, segments == OUTLIER).astype(np.uint8)
     return Scenes(images, segments, anomaly, digits, np.array(stickers, np.int64).reshape(-1, 3))
-
-
-def _exposed(rng: np.random.Generator, image: np.ndarray, noise: float) -> np.ndarray:
-    """An image in [0, 1] in random light and with noise, uint8."""
-    seen = image * np.exp(_LIGHT * rng.standard_normal())
-    seen += noise * rng.standard_normal(image.shape, np.float32)
-    return np.round(255 * np.clip(seen, 0, 1)).astype(np.uint8)
 
 
 def _scene(

@@ -19,6 +19,7 @@ _CUTS = (384, 300)
 _HEIGHT, _WIDTH = 427, 640
 _SHARES = (0.35, 0.85)  # Of the largest crop of the scene's shape that fits.
 _CROPS = 4  # Of which a patch takes the one of most contrast.
+_LIGHT = 0.15  # Standard deviation of the logarithm of a scene's brightness.
 _TILE = 4  # Pixels, of the mosaic.
 
 
@@ -99,6 +100,22 @@ def patch(
     placed = np.zeros((canvas, canvas, 3), np.uint8)
     placed[: rows.stop - rows.start, : columns.stop - columns.start] = square[rows, columns]
     return placed * mask[..., None], mask
+
+
+def exposed(rng: np.random.Generator, image: np.ndarray, noise: float) -> np.ndarray:
+    """An image in random light and with noise.
+
+    Args:
+        rng: Draws both.
+        image: In [0, 1].
+        noise: Standard deviation; white is 1.
+
+    Returns:
+        uint8 of the same shape.
+    """
+    seen = image * np.exp(_LIGHT * rng.standard_normal())
+    seen += noise * rng.standard_normal(image.shape, np.float32)
+    return np.round(255 * np.clip(seen, 0, 1)).astype(np.uint8)
 
 
 def _blob(rng: np.random.Generator, side: int) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 Each split names a data set in one of its published layouts (`scene_layouts`); any training set goes
 with any test set whose labels tell the same classes, or anomalies alone. Classes can be held out to
-serve as anomalies. Objects to paste for outlier exposure come from COCO (`coco_objects`).
+serve as anomalies. Objects to paste for outlier exposure come from COCO, or from two photographs
+(`outlier_objects`).
 
 Everything that folders, lists and headers tell is checked when a source is opened, before training,
 and the label maps of a few training scenes are decoded. All label maps are decoded, once, in
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxad.data import coco_objects, image_files, scene_classes, scene_layouts, scene_reader
+from jaxad.data import image_files, outlier_objects, scene_classes, scene_layouts, scene_reader
 from jaxad.data.image_files import Header
 from jaxad.data.scene_classes import OUTLIER, VOID, ClassTable, Codes
 from jaxad.data.scene_files import Scene
@@ -52,15 +53,15 @@ def splits(
 
     Records of scenes are `image` uint8 `[H, W, 3]`, `segments` uint8 `[H, W]` (class; 254 outlier,
     255 void), `label` int32 (1 if any pixel is anomalous), and but for training `anomaly` uint8
-    `[H, W]` (0, 1; 255 void). Those of outliers: see `coco_objects.objects`.
+    `[H, W]` (0, 1; 255 void). Those of outliers: see `outlier_objects`.
 
     Args:
         train: `layout` and `root` of the training set, and the options of that layout, each a
             function of `scene_layouts`; those that are None keep their defaults.
         test: The same of the test set.
         validation: The same of the validation set; None for none, or for `validation_fraction`.
-        outliers: "coco_proxy" as `layout`, and options of `coco_objects.objects`; None for no split
-            "outliers".
+        outliers: `layout` and options of that layout, see `outlier_objects.LAYOUTS`; None for no
+            split "outliers".
         root: Folder that the roots of these four are relative to.
         size: Height and width to which training images are resized when they are read, bilinear
             with antialiasing, labels by nearest pixel; None as they are, which must be one size.
@@ -108,7 +109,7 @@ def splits(
             own = Found(tuple(own), truth, table)
             opened[part] = _truth_split(part, own, table, test_size)
     if outliers is not None:
-        opened["outliers"] = coco_objects.open_objects(outliers, found.classes.names, root)
+        opened["outliers"] = outlier_objects.open_objects(outliers, found.classes.names, root)
     return opened
 
 

@@ -334,19 +334,6 @@ def test_wrong_options(coco, options, message):
 
 
 @pytest.mark.parametrize(
-    "section",
-    [
-        dict(layout="coco_proxy"),
-        dict(layout="coco", root="."),
-        dict(layout="coco_proxy", root=".", objects=3),
-    ],
-)
-def test_wrong_sections(section):
-    with pytest.raises(InputError, match="expected the layout 'coco_proxy'"):
-        coco_objects.open_objects(section, ())
-
-
-@pytest.mark.parametrize(
     "text, message",
     [
         ("{", "are no JSON"),
