@@ -33,12 +33,7 @@ def closed_set(source: dict, network: dict, *, num_classes: int) -> ml_collectio
         score="msp",  # Or "max_logit", "entropy", "energy".
     )
     config.data.source = source
-    config.stages.train = configs.stage(
-        batch_size=4,  # Two images on each of two devices.
-        steps=60_000,
-        class_uniform_share=0.5,
-        optimizer=sections.sgd(0.01, weight_decay=5e-4),
-    )
+    config.stages.train = sections.closed_set_stage()
     config.eval.batch_size = 1
     config.eval.every_steps = 10_000
     config.eval.best_metric = "mean_iou"
@@ -50,20 +45,16 @@ def digits() -> ml_collections.ConfigDict:
     """The same code on scenes of 64 x 96 pixels: a minute on two cores."""
     config = closed_set(datasets.digit_scenes(), sections.small_resnet(), num_classes=8)
     config.method.augment = sections.digit_scenes()
-    config.stages.train.batch_size = 16
-    config.stages.train.class_uniform_share = 0.0
-    config.stages.train.optimizer.learning_rate = 0.05
+    config.stages.train = sections.digits_stage()
     config.eval.batch_size = 20
-    intervals = {"eval.every_steps": 750, "checkpoint.every_steps": 750}
-    configs.override(config, {"stages.train.steps": 1500, **intervals})
+    configs.override(config, {"eval.every_steps": 250, "checkpoint.every_steps": 250})
     return config
 
 
 def camvid() -> ml_collections.ConfigDict:
     """Half resolution, from scratch, ResNet-50; steps for one accelerator."""
     network = sections.deeplab_v3_plus_resnet(depths=(3, 4, 6, 3))
-    source = {**datasets.camvid(), "size": (180, 240), "test_size": (180, 240)}
-    config = closed_set(source, network, num_classes=10)
+    config = closed_set(datasets.camvid_half(), network, num_classes=10)
     config.method.augment = sections.scenes((160, 208), scales=(1.0, 2.0))
     config.stages.train.batch_size = 8
     config.stages.train.class_uniform_share = 0.0
@@ -74,11 +65,11 @@ def camvid() -> ml_collections.ConfigDict:
 
 
 def camvid_cpu() -> ml_collections.ConfigDict:
-    """`camvid` for two CPU cores: the small network, half an hour."""
+    """`camvid` for two CPU cores: the small network, few steps."""
     config = camvid()
-    config.method.network = sections.small_resnet(width=0.25)
-    intervals = {"eval.every_steps": 1_000, "checkpoint.every_steps": 500}
-    configs.override(config, {"stages.train.steps": 3_000, **intervals})
+    config.method.network = sections.small_resnet()
+    config.stages.train = sections.camvid_cpu_stage()
+    configs.override(config, {"eval.every_steps": 500, "checkpoint.every_steps": 250})
     return config
 
 
@@ -88,10 +79,6 @@ CITYSCAPES = {
     "fishyscapes_lostandfound": datasets.fishyscapes_lostandfound,
     "fishyscapes_static": datasets.fishyscapes_static,
     "road_anomaly": datasets.road_anomaly,
-}
-NETWORKS = {
-    "wide": sections.deeplab_v3_plus_wide,
-    "resnet101": sections.deeplab_v3_plus_resnet,
 }
 
 
@@ -109,6 +96,6 @@ PRESETS = {
     **{
         f"{name}_{backbone}": on_cityscapes(source, network)
         for name, source in CITYSCAPES.items()
-        for backbone, network in NETWORKS.items()
+        for backbone, network in sections.NETWORKS.items()
     },
 }

@@ -68,27 +68,34 @@ def streethazards_single() -> ml_collections.ConfigDict:
 def digits() -> ml_collections.ConfigDict:
     """The same code on scenes of 64 x 96 pixels: a minute on two cores."""
     config = paper(datasets.digit_scenes(), num_classes=8)
-    config.method.network.update(width=0.125, depths=(1, 1, 1, 1))
+    config.method.network.update(width=0.25, depths=(1, 1, 1, 1))
     config.method.augment = sections.digit_scenes()
     config.method.inference = sections.inference()
-    config.stages.train.batch_size = 16
-    config.stages.train.optimizer.learning_rate = 0.05
+    config.stages.train = sections.digits_stage()
     config.seed = 0
     config.eval.batch_size = 20
-    intervals = {"eval.every_steps": 750, "checkpoint.every_steps": 750}
-    configs.override(config, {"stages.train.steps": 1500, **intervals})
+    configs.override(config, {"eval.every_steps": 250, "checkpoint.every_steps": 250})
     return config
 
 
 def camvid() -> ml_collections.ConfigDict:
     """Half resolution, from scratch."""
-    source = {**datasets.camvid(), "size": (180, 240), "test_size": (180, 240)}
-    config = paper(source, num_classes=10)
+    config = paper(datasets.camvid_half(), num_classes=10)
     config.method.augment = {**sections.pans_scenes(), "crop": (160, 208), "scales": (1.0, 2.0)}
     config.method.inference = sections.inference()
     config.stages.train.batch_size = 8
     config.eval.batch_size = 8
     configs.override(config, {"stages.train.epochs": 400, "eval.every_epochs": 50})
+    return config
+
+
+def camvid_cpu() -> ml_collections.ConfigDict:
+    """`camvid` for two CPU cores: a small network, few steps."""
+    config = camvid()
+    config.method.network.update(width=0.25, depths=(1, 1, 1, 1))
+    config.stages.train = sections.camvid_cpu_stage()
+    config.seed = 0
+    configs.override(config, {"eval.every_steps": 500, "checkpoint.every_steps": 250})
     return config
 
 
@@ -105,6 +112,7 @@ OWN = {
     "streethazards": streethazards,
     "streethazards_single": streethazards_single,
     "camvid": camvid,
+    "camvid_cpu": camvid_cpu,
     "own_scenes": lambda: paper(datasets.own_scenes(), num_classes=13),
 }
 PRESETS = OWN | {f"{name}_linear": lambda build=build: linear(build) for name, build in OWN.items()}
@@ -126,4 +134,6 @@ def get_tables() -> dict:
         return {"rows": rows, "metrics": metrics}
 
     tables = {"ablation": ablation("digits")}
-    return tables | {f"ablation_{name}": ablation(name) for name in ("streethazards", "camvid")}
+    return tables | {
+        f"ablation_{name}": ablation(name) for name in ("streethazards", "camvid", "camvid_cpu")
+    }

@@ -53,12 +53,7 @@ def paper(source: dict, network: dict, *, num_classes: int = 19) -> ml_collectio
         score="energy",
     )
     config.data.source = source
-    config.stages.train = configs.stage(
-        batch_size=4,
-        steps=60_000,
-        class_uniform_share=0.5,
-        optimizer=sections.sgd(0.01, weight_decay=5e-4),
-    )
+    config.stages.train = sections.closed_set_stage()
     config.stages.finetune = configs.stage(
         batch_size=16,  # Section 11.4.2.
         epochs=20,
@@ -87,15 +82,12 @@ def digits() -> ml_collections.ConfigDict:
     config = paper(datasets.digit_scenes(), sections.small_resnet(), num_classes=8)
     config.method.augment = sections.digit_scenes()
     config.method.finetune_augment = sections.digit_scenes()
-    config.stages.train.batch_size = 16
-    config.stages.train.class_uniform_share = 0.0
-    config.stages.train.optimizer.learning_rate = 0.05
+    config.stages.train = sections.digits_stage()
     config.stages.finetune.optimizer.learning_rate = 1e-3
     config.eval.batch_size = 20
     configs.override(
         config,
         {
-            "stages.train.steps": 1500,
             "stages.finetune.steps": 300,
             "eval.every_steps": 100,
             "checkpoint.every_steps": 100,
@@ -106,8 +98,7 @@ def digits() -> ml_collections.ConfigDict:
 
 def camvid() -> ml_collections.ConfigDict:
     """Half resolution, from scratch, with COCO's objects; Bicyclist is the anomaly."""
-    source = {**datasets.camvid(), "size": (180, 240), "test_size": (180, 240)}
-    source["outliers"] = datasets.coco_proxy(object_size=(180, 240))
+    source = datasets.camvid_half(outliers=datasets.coco_proxy(object_size=(180, 240)))
     network = sections.deeplab_v3_plus_resnet(depths=(3, 4, 6, 3))
     config = paper(source, network, num_classes=10)
     config.method.augment = sections.scenes((160, 208), scales=(1.0, 2.0))
@@ -123,15 +114,23 @@ def camvid() -> ml_collections.ConfigDict:
     return config
 
 
+def camvid_cpu() -> ml_collections.ConfigDict:
+    """`camvid` for two CPU cores: the small network, few steps, patches of photographs for COCO."""
+    config = camvid()
+    config.data.source.outliers = datasets.photo_objects(object_size=(16, 72))
+    config.method.network = sections.small_resnet()
+    config.stages.train = sections.camvid_cpu_stage()
+    config.stages.finetune.optimizer.learning_rate = 1e-3
+    intervals = {"eval.every_steps": 50, "checkpoint.every_steps": 50}
+    configs.override(config, {"stages.finetune.steps": 200, **intervals})
+    return config
+
+
 SOURCES = {
     "lostandfound": datasets.lostandfound,
     "fishyscapes_lostandfound": datasets.fishyscapes_lostandfound,
     "fishyscapes_static": datasets.fishyscapes_static,
     "road_anomaly": datasets.road_anomaly,
-}
-NETWORKS = {
-    "wide": sections.deeplab_v3_plus_wide,
-    "resnet101": sections.deeplab_v3_plus_resnet,
 }
 
 
@@ -142,11 +141,12 @@ def on_cityscapes(build, source, network):
 PRESETS = {
     "digits": digits,
     "camvid": camvid,
+    "camvid_cpu": camvid_cpu,
     "own_scenes": lambda: paper(datasets.own_scenes(), sections.deeplab_v3_plus_resnet()),
     **{
         f"{name}_{backbone}{suffix}": on_cityscapes(build, source, network)
         for name, source in SOURCES.items()
-        for backbone, network in NETWORKS.items()
+        for backbone, network in sections.NETWORKS.items()
         for suffix, build in (("", paper), ("_text", text))
     },
 }
@@ -219,6 +219,7 @@ def get_tables() -> dict:
     return {
         "comparison": comparison("digits"),
         "comparison_camvid": comparison("camvid"),
+        "comparison_camvid_cpu": comparison("camvid_cpu"),
         "ablation": ablation("digits"),
         "outlier_kinds": outlier_classes(),
         "outlier_objects": outlier_samples(),

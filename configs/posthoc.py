@@ -71,10 +71,9 @@ def on_streethazards(score: str) -> ml_collections.ConfigDict:
     return posthoc(score, datasets.streethazards(), num_classes=13, run=run)
 
 
-def on_camvid(score: str) -> ml_collections.ConfigDict:
-    source = {**datasets.camvid(), "size": (180, 240), "test_size": (180, 240)}
-    run = "runs/pans-camvid_linear" if score == "dropout" else "runs/closed_set-camvid"
-    config = posthoc(score, source, num_classes=10, run=run)
+def on_camvid(score: str, preset: str = "camvid") -> ml_collections.ConfigDict:
+    run = f"runs/pans-{preset}_linear" if score == "dropout" else f"runs/closed_set-{preset}"
+    config = posthoc(score, datasets.camvid_half(), num_classes=10, run=run)
     config.eval.batch_size = 8
     return config
 
@@ -97,6 +96,7 @@ BUILDERS = {
     "_fishyscapes": on_cityscapes,
     "_streethazards": on_streethazards,
     "_camvid": on_camvid,
+    "_camvid_cpu": lambda score: on_camvid(score, "camvid_cpu"),
 }
 PRESETS = {"digits": lambda: on_digits("energy")} | {
     f"{score}{suffix}": lambda score=score, build=build: build(score)

@@ -49,18 +49,16 @@ def digits() -> ml_collections.ConfigDict:
     config = paper(datasets.digit_scenes())
     config.method.width = 0.5
     config.method.augment = sections.digit_scenes()
-    config.stages.train.batch_size = 16
-    config.stages.train.optimizer.learning_rate = 0.05
+    config.stages.train = sections.digits_stage()
     config.seed = 0
     config.eval.batch_size = 20
-    intervals = {"eval.every_steps": 750, "checkpoint.every_steps": 750}
-    configs.override(config, {"stages.train.steps": 1500, **intervals})
+    configs.override(config, {"eval.every_steps": 500, "checkpoint.every_steps": 500})
     return config
 
 
 def camvid() -> ml_collections.ConfigDict:
     """Half resolution."""
-    config = paper({**datasets.camvid(), "size": (180, 240), "test_size": (180, 240)})
+    config = paper(datasets.camvid_half())
     config.method.augment = {**sections.pans_scenes(), "crop": (160, 208), "scales": (1.0, 2.0)}
     config.stages.train.batch_size = 8
     config.eval.batch_size = 8

@@ -18,7 +18,9 @@ FLOORS = {
     "datasets": 0,
     "fields": 0,
     "files": 0,
+    "medical_datasets": 0,
     "resampling": 0,
+    "scan_sections": 0,
     "scene_sections": 0,
     "losses": 1,
     "metrics": 1,
@@ -38,6 +40,12 @@ SAME_FLOOR |= {
     ("fields", "errors"),
     ("config", "fields"),
     ("datasets", "config"),
+    ("datasets", "medical_datasets"),
+    ("medical_datasets", "config"),
+    ("scene_sections", "config"),
+    ("scan_sections", "config"),
+    ("scan_sections", "datasets"),
+    ("scan_sections", "scene_sections"),
 }
 
 
@@ -136,5 +144,5 @@ def test_importing_losses_pulls_nothing_heavy():
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.name)
 def test_configs_import_nothing_heavy(path):
     assert {name.split(".")[0] for name in imports(path)} <= {"jaxad", "ml_collections"}
-    light = ("jaxad.config", "jaxad.datasets", "jaxad.scene_sections")
+    light = ("jaxad.config", "jaxad.datasets", "jaxad.medical_datasets", "jaxad.scene_sections")
     assert all(n in light for n in imports(path) if n.startswith("jaxad"))
