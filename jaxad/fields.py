@@ -18,6 +18,11 @@ def check(
         check_one(f"{section}.{name}", values[name])
 
 
+def tuples(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a section, lists as tuples: a ConfigDict turns the latter into the former."""
+    return {k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in section.items()}
+
+
 def one_of(field: str, value: Any, choices: Sequence[str]) -> None:
     """Raises an `InputError` unless `value` is one of the choices."""
     if value not in choices:

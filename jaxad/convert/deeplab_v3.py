@@ -31,10 +31,13 @@ _LAYERS = {
     },
 }
 _BACKBONE = "backbone"
+_FIRST = "conv1.weight"  # Of the backbone.
 
 
 def convert(arrays: Mapping[str, np.ndarray], params: Any, batch_stats: Any) -> tuple[Any, Any]:
     """Maps the state dict of `deeplabv3_resnet50` or `deeplabv3_resnet101`, with auxiliary head.
+
+    Where the network has one input channel, the first kernels are summed over their three.
 
     Args:
         arrays: The state dict.
@@ -52,6 +55,7 @@ def convert(arrays: Mapping[str, np.ndarray], params: Any, batch_stats: Any) -> 
         first, _, rest = layer.partition("/")
         return f"backbone.{resnet_name(rest)}" if first == _BACKBONE else _LAYERS[layer]
 
+    arrays = _summed(arrays, f"backbone.{_FIRST}", params)
     return torch_layout.fill(arrays, params, batch_stats, name_of)
 
 
@@ -59,6 +63,8 @@ def convert_backbone(
     arrays: Mapping[str, np.ndarray], params: Any, batch_stats: Any
 ) -> tuple[Any, Any]:
     """Maps a `resnet50` or `resnet101` trained on ImageNet to the backbone alone.
+
+    Where the network has one input channel, the first kernels are summed over their three.
 
     Args:
         arrays: The state dict; its classifier (`fc`) is left out.
@@ -72,7 +78,7 @@ def convert_backbone(
         InputError: Lists all names that are missing, unexpected or of another shape.
     """
     new_params, new_stats = torch_layout.fill(
-        arrays,
+        _summed(arrays, _FIRST, params),
         params[_BACKBONE],
         batch_stats[_BACKBONE],
         resnet_name,
@@ -95,3 +101,12 @@ def resnet_name(layer: str) -> str:
     stage, index, part = re.fullmatch(r"layer(\d)_(\d+)/(\w+)", layer).groups()
     parts = {"conv_shortcut": "downsample.0", "norm_shortcut": "downsample.1"}
     return f"layer{stage}.{index}.{parts.get(part, part.replace('norm', 'bn'))}"
+
+
+def _summed(arrays, name, params):
+    """The state dict for a network of grey images: repeated three times they gave these sums."""
+    channels = params[_BACKBONE]["stem_conv1"]["kernel"].shape[2]
+    kernels = arrays.get(name)
+    if channels != 1 or np.ndim(kernels) != 4:
+        return arrays
+    return {**arrays, name: np.sum(np.asarray(kernels), axis=1, keepdims=True)}

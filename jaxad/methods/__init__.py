@@ -11,7 +11,14 @@ from jaxad.errors import InputError
 
 def names() -> list[str]:
     """The systems that can be named in `config.method.name`."""
-    shared = ("base", "scene_inference", "scene_sampling", "scene_statistics", "segmentation")
+    shared = (
+        "base",
+        "scans",
+        "scene_inference",
+        "scene_sampling",
+        "scene_statistics",
+        "segmentation",
+    )
     return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in shared)
 
 

@@ -48,7 +48,7 @@ def parse(section: Mapping[str, Any]) -> Scenes:
     Raises:
         InputError: A field is unknown, missing or not as it must be: names it.
     """
-    given = {k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in section.items()}
+    given = fields.tuples(section)
     unknown = sorted(given.keys() - set(Scenes._fields))
     if unknown or "crop" not in given:
         what = f"has no field {unknown[0]!r}" if unknown else "lacks the field 'crop'"
@@ -77,7 +77,7 @@ def parse(section: Mapping[str, Any]) -> Scenes:
 
 def normalised(images: jax.Array) -> jax.Array:
     """uint8 or floats in [0, 1], `[B, H, W, 3]`, to float32 normalised as ImageNet's."""
-    return color.normalize(_in_unit_range(images))
+    return color.normalize(in_unit_range(images))
 
 
 def draw(
@@ -120,7 +120,7 @@ def draw(
     segments = segments.astype(jnp.int32)
     if scenes.fill == "mean":
         return make(normalised(images), segments)
-    images, segments = make(jnp.clip(_in_unit_range(images), 0.0, 1.0), segments)
+    images, segments = make(jnp.clip(in_unit_range(images), 0.0, 1.0), segments)
     if scenes.color_jitter:
         strength = scenes.color_jitter
         images, _ = color.random_jitter(
@@ -139,8 +139,12 @@ def draw(
     return color.normalize(images), segments
 
 
-def _in_unit_range(images) -> jax.Array:
-    """float32 in [0, 1]; bytes are divided by 255."""
+def in_unit_range(images) -> jax.Array:
+    """float32 in [0, 1]; bytes are divided by 255.
+
+    Args:
+        images: Integers up to 255, or floats in [0, 1] already, `[...]`.
+    """
     images = jnp.asarray(images)
     scale = 255.0 if jnp.issubdtype(images.dtype, jnp.integer) else 1.0
     return images.astype(jnp.float32) / scale

@@ -23,12 +23,13 @@ from jaxad.convert import pspnet as published_pspnet
 from jaxad.errors import InputError
 from jaxad.losses import cross_entropy, energy, entropy, posthoc
 from jaxad.methods import base, scene_inference, scene_sampling
-from jaxad.models import deeplab_v3, deeplab_v3_plus, pspnet
+from jaxad.models import deeplab_v3, deeplab_v3_plus, pspnet, unet
 from jaxad.models.scene_maps import SceneMaps
 
 NETWORKS: Mapping[str, type[nn.Module]] = {
     "pspnet": pspnet.PSPNet,
     "deeplab_v3": deeplab_v3.DeepLabV3,
+    "unet": unet.UNet,
     "deeplab_v3_plus_wide": deeplab_v3_plus.DeepLabV3PlusWide,
     "deeplab_v3_plus_resnet": deeplab_v3_plus.DeepLabV3PlusResNet,
 }
@@ -84,7 +85,7 @@ def network(section: Mapping[str, Any], num_classes: int, dtype: Any) -> nn.Modu
     Raises:
         InputError: The name or an option is unknown, or a value is not as it must be.
     """
-    options = {k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in section.items()}
+    options = fields.tuples(section)
     name = options.pop("name", None)
     fields.one_of("method.network.name", name, list(NETWORKS))
     own = ("name", "parent", "num_classes", "axis_name", "dtype")
@@ -98,8 +99,9 @@ def network(section: Mapping[str, Any], num_classes: int, dtype: Any) -> nn.Modu
     made = NETWORKS[name](
         num_classes=num_classes, axis_name=base.AXIS, dtype=jnp.dtype(dtype), **options
     )
+    side, channels = max(64, 2 ** getattr(made, "levels", 0)), getattr(made, "input_channels", 3)
     try:  # Its own checks run when it is traced.
-        jax.eval_shape(made.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+        jax.eval_shape(made.init, jax.random.key(0), jnp.zeros((1, side, side, channels)))
     except (TypeError, ValueError) as error:
         raise InputError(f"config.method.network: {error}") from error
     return made
@@ -136,7 +138,7 @@ def closed_set_stage(
         images, segments = scene_sampling.draw(
             scenes, keys, batch["image"], batch["segments"], batch.get("centre")
         )
-        out, stats = model.apply(
+        out, kept = model.apply(
             {"params": params, **stats},
             images,
             batch["valid"],
@@ -153,7 +155,7 @@ def closed_set_stage(
             logits = enlarged(out.auxiliary, segments.shape[1:], model)
             auxiliary = cross_entropy.mean_cross_entropy(logits, **of)
             terms["auxiliary"] = auxiliary_weight * auxiliary
-        return sum(terms.values()), (dict(stats), terms)
+        return sum(terms.values()), ({**stats, **kept}, terms)
 
     return base.Stage(initialiser(model, tx, scenes), base.gradient_update(loss, tx))
 
@@ -172,7 +174,7 @@ def initialiser(
     def init(rng, batch, _done):
         scene_sampling.check(scenes, batch)
         variables = model.init(rng, jnp.zeros((1, *scenes.crop, 3), jnp.float32))
-        stats = {"batch_stats": variables["batch_stats"]}
+        stats = {"batch_stats": variables.get("batch_stats", {})}  # A U-Net may have none.
         return base.new_state(variables["params"], tx.init(variables["params"]), stats)
 
     return init

@@ -28,17 +28,20 @@ class DeepLabV3Trunk(NamedTuple):
     Attributes:
         context: Output of the spatial pyramid, `[B, h, w, 256]` at full width.
         auxiliary: Logits of deep supervision, `[B, h, w, C]` float32; None outside training.
+        encoder: Output of the backbone, `[B, h, w, 2048]` at full width.
     """
 
     context: jax.Array
     auxiliary: jax.Array | None
+    encoder: jax.Array
 
 
 class DeepLabV3(nn.Module):
     """Segmentation by atrous spatial pyramid pooling.
 
     `head` is the last block alone: a 3 x 3 convolution and the classifier. While training, the
-    stage before the last is classified too, behind a 3 x 3 convolution and dropout.
+    stage before the last is classified too, behind a 3 x 3 convolution and dropout. `encoder` of
+    the maps is the output of the backbone.
 
     Attributes:
         num_classes: C.
@@ -51,6 +54,10 @@ class DeepLabV3(nn.Module):
             were trained with "previous".
         context_dropout: Rate behind the spatial pyramid, of single entries.
         auxiliary_dropout: Rate in front of the second classifier, of single entries.
+        input_channels: Of the first convolution. Grey images are repeated to as many: 3 lets
+            published kernels stay as they are. With 1 nothing is repeated; the conversion of
+            published weights then sums those kernels over their inputs, which gives the same
+            outputs (specification of document 000, section 1).
         remat: Whether bottlenecks are computed again for the gradient, see `ResNet`.
         axis_name: Named axis of devices over which the batch is sharded.
         dtype: Of the computation; parameters, statistics and logits are float32.
@@ -65,6 +72,7 @@ class DeepLabV3(nn.Module):
     first_dilation: str = "previous"
     context_dropout: float = 0.5
     auxiliary_dropout: float = 0.1
+    input_channels: int = 3
     remat: bool = False
     axis_name: str | None = None
     dtype: jnp.dtype = jnp.float32
@@ -80,6 +88,7 @@ class DeepLabV3(nn.Module):
             output_stride=self.output_stride,
             first_dilation=self.first_dilation,
             kernel_init=_he_normal_out,
+            input_channels=self.input_channels,
             remat=self.remat,
         )
         self.aspp = ASPP(features, aspp_rates(self.output_stride), projection=features)
@@ -101,7 +110,8 @@ class DeepLabV3(nn.Module):
         """Segments images.
 
         Args:
-            images: Normalised floats `[B, H, W, 3]`, of any size.
+            images: Normalised floats `[B, H, W, input_channels]` of any size, or grey ones
+                `[B, H, W, 1]`.
             where: Real rows `[B]`; None: all. The others enter no statistic.
             train: Whether batch norm uses, and keeps, the statistics of this batch, and deep
                 supervision is computed.
@@ -126,13 +136,15 @@ class DeepLabV3(nn.Module):
     ) -> DeepLabV3Trunk:
         """All but the last block; arguments as of `__call__`."""
         mode = Mode(train, dropout, where, self.axis_name, self.dtype)
+        if images.ndim == 4 and images.shape[-1] == 1:
+            images = jnp.repeat(images, self.input_channels, axis=-1)
         *_, before, last = self.backbone(images, mode)
         auxiliary = None
         if train or self.is_initializing():
             auxiliary = self.auxiliary_drop(self.auxiliary(before, mode), train=dropout)
             auxiliary = self.auxiliary_classify(auxiliary)
         context = self.aspp_drop(self.aspp(last, mode), train=dropout)
-        return DeepLabV3Trunk(context, auxiliary if train else None)
+        return DeepLabV3Trunk(context, auxiliary if train else None, last)
 
     def head(
         self,
@@ -145,4 +157,4 @@ class DeepLabV3(nn.Module):
         """The last block; arguments as of `__call__`."""
         mode = Mode(train, dropout, where, self.axis_name, self.dtype)
         features = self.last(trunk.context, mode)
-        return SceneMaps(self.classify(features), features, trunk.auxiliary)
+        return SceneMaps(self.classify(features), features, trunk.auxiliary, trunk.encoder)

@@ -121,6 +121,7 @@ class ResNet(nn.Module):
         remat: Whether bottlenecks are computed again for the gradient: only their outputs are kept
             for it (PSPNet, two crops of 450 x 450 in float32: 1.1 GiB instead of 4.8 GiB). XLA on
             CPU merges both computations again: there is no gain.
+        input_channels: Of the images.
     """
 
     depths: tuple[int, ...] = DEPTHS_50
@@ -131,13 +132,14 @@ class ResNet(nn.Module):
     activation: Callable = nn.relu
     kernel_init: Callable = layers.torch_uniform
     remat: bool = False
+    input_channels: int = 3
 
     @nn.compact
     def __call__(self, images: jax.Array, mode: Mode) -> tuple[jax.Array, ...]:
         """Maps images to the outputs of stem and stages.
 
         Args:
-            images: Normalised floats `[B, H, W, 3]` of any size.
+            images: Normalised floats `[B, H, W, input_channels]` of any size.
             mode: How the network is applied; nothing here drops.
 
         Returns:
@@ -192,8 +194,12 @@ class ResNet(nn.Module):
         return layers.max_pool(x)
 
     def _check(self, images):
-        if images.ndim != 4 or images.shape[-1] != 3:
-            raise ValueError(f"images: expected [B, H, W, 3], got {images.shape}.")
+        if self.input_channels < 1:
+            raise ValueError(f"input_channels: expected at least 1, got {self.input_channels}.")
+        if images.ndim != 4 or images.shape[-1] != self.input_channels:
+            raise ValueError(
+                f"images: expected [B, H, W, {self.input_channels}], got {images.shape}."
+            )
         for name, known in (("stem", STEMS), ("first_dilation", FIRST_DILATIONS)):
             value: Any = getattr(self, name)
             if value not in known:

@@ -97,6 +97,25 @@ def test_an_imagenet_backbone_leaves_the_rest(variables, state_dict):
         jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_summed_kernels_see_grey_images_as_the_published_ones_do(whole, variables, state_dict):
+    """One input channel against grey images repeated to three."""
+    arrays, convert = state_dict, deeplab_v3.convert
+    if not whole:
+        prefix, convert = "backbone.", deeplab_v3.convert_backbone
+        arrays = {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
+    grey = jnp.asarray(np.random.default_rng(1).normal(size=(2, 16, 24, 1)), jnp.float32)
+    maps = []
+    for channels in (1, 3):
+        network = NETWORK.clone(input_channels=channels)
+        shapes = drawn.variables(network, grey)
+        params, stats = convert(arrays, shapes["params"], shapes["batch_stats"])
+        assert params["backbone"]["stem_conv1"]["kernel"].shape[2] == channels
+        given = {"params": params, "batch_stats": stats}
+        maps.append(jax.jit(network.apply)(given, grey).encoder)
+    np.testing.assert_allclose(*maps, rtol=1e-4, atol=1e-4 * np.abs(maps[1]).max())
+
+
 def test_a_checkpoint_of_another_network_is_an_error(variables, state_dict):
     del state_dict["classifier.4.bias"]
     state_dict["backbone.layer3.1.conv1.weight"] = np.ones((8, 32, 1, 1))

@@ -1,3 +1,4 @@
+import dataclasses
 from functools import partial
 
 import drawn
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from layouts import AXIS, spread
 
-from jaxad import resampling
+from jaxad import resampling, scene_sections
 from jaxad.losses import cross_entropy
 from jaxad.models.deeplab_v3 import DeepLabV3
 from jaxad.models.resnet import DEPTHS_50, DEPTHS_101
@@ -135,9 +136,57 @@ def test_odd_sizes_round_up(height, width, output_stride, classifier):
     assert maps.logits.shape == (1, -(-height // output_stride), -(-width // output_stride), 3)
 
 
+@pytest.mark.parametrize("output_stride, side", [(8, 28), (16, 14)])
+def test_encoder_is_the_output_of_the_backbone(output_stride, side):
+    network, images = DeepLabV3(4, output_stride=output_stride), jnp.zeros((2, 224, 224, 1))
+    maps = jax.eval_shape(network.init_with_output, jax.random.key(0), images)[0]
+    assert maps.encoder.shape == (2, side, side, 2048)
+    assert maps.logits.shape == (2, side, side, 4)
+
+
+def test_encoder_has_no_dropout_and_the_type_of_the_computation(batch, variables):
+    network = DeepLabV3(**TINY, dtype=jnp.bfloat16)
+    run = jax.jit(partial(network.apply, variables), static_argnames="dropout")
+    dropped = run(batch[0][:2], dropout=True, rngs={"dropout": jax.random.key(0)})
+    clean = run(batch[0][:2])
+    assert clean.encoder.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(dropped.encoder, clean.encoder)
+    assert np.any(dropped.logits != clean.logits)
+
+
+def test_grey_images_are_repeated(batch, variables):
+    grey, run = batch[0][:2, :, :, :1], jax.jit(partial(DeepLabV3(**TINY).apply, variables))
+    jax.tree.map(close, run(grey), run(jnp.repeat(grey, 3, axis=-1)))
+
+
+def test_one_input_channel_is_not_repeated():
+    network = DeepLabV3(**TINY, input_channels=1)
+    params = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 16, 16, 1)))["params"]
+    assert params["backbone"]["stem_conv1"]["kernel"].shape == (7, 7, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "input_channels, shape", [(1, (1, 8, 8, 3)), (3, (1, 8, 8, 4)), (3, (8, 8, 1))]
+)
+def test_images_of_other_channels_are_errors(input_channels, shape):
+    network = DeepLabV3(**TINY, input_channels=input_channels)
+    message = rf"images: expected \[B, H, W, {input_channels}\], got"
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(network.init, jax.random.key(0), jnp.zeros(shape))
+
+
+def test_section_has_all_fields():
+    own = {"num_classes", "axis_name", "dtype", "parent", "name"}
+    defaults = {each.name: each.default for each in dataclasses.fields(DeepLabV3)}
+    section = scene_sections.deeplab_v3()
+    assert section.pop("name") == "deeplab_v3"
+    assert section == {name: value for name, value in defaults.items() if name not in own}
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
+        ({"input_channels": 0}, r"input_channels: expected at least 1, got 0"),
         ({"output_stride": 4}, r"output_stride: expected one of \(8, 16, 32\), got 4"),
         ({"classifier": "sine"}, r"classifier: expected one of .*, got 'sine'"),
         ({"first_dilation": "none"}, r"first_dilation: expected one of .*, got 'none'"),
