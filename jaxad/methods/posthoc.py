@@ -282,7 +282,8 @@ def _drops(net: segmentation.Trained, shape: tuple[int, ...]) -> bool:
     """Whether the logits depend on the key; nothing is computed."""
     images = jnp.zeros((1, *shape[1:]), jnp.float32)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    traced = jax.make_jaxpr(lambda key: net.apply(images, key).logits)(key).jaxpr
+    probe = jax.make_jaxpr(lambda key: net.apply(images, key).logits, axis_env=[(base.AXIS, 1)])
+    traced = probe(key).jaxpr
     return any(traced.invars[0] is each for step in traced.eqns for each in step.invars)
 
 

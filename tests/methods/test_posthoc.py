@@ -4,6 +4,7 @@ import functools
 import pathlib
 import shutil
 
+import drawn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -294,6 +295,15 @@ def test_network_that_drops_is_told_from_one_that_does_not():
     without = dropping(0.4)
     apply = lambda images, key: without.apply(images, None)  # noqa: E731
     assert not posthoc._drops(without._replace(apply=apply), (1, 8, 9, 3))
+
+
+@pytest.mark.parametrize("name, drops", [("pspnet", True), ("deeplab_v3_plus_resnet", False)])
+def test_dropout_of_a_real_network_is_seen_without_its_mapped_axis(name, drops):
+    section = {"name": name, "width": 1 / 32, "depths": (1, 1, 1, 1)}
+    model = segmentation.network(section, CLASSES, "float32")
+    variables = drawn.variables(model, jnp.zeros((1, 32, 48, 3)))
+    net = segmentation.trained(model, variables, CLASSES, None)
+    assert posthoc._drops(net, (1, 32, 48, 3)) is drops
 
 
 def test_dropout_of_a_network_without_is_refused(run):
