@@ -7,6 +7,12 @@ can be overridden, for example `--config.data.source.root=/mnt/ucf/features`.
 from typing import Any
 
 from jaxad.config import placeholder
+from jaxad.medical_datasets import hippocampus as hippocampus
+from jaxad.medical_datasets import medical as medical
+from jaxad.medical_datasets import mnms_a as mnms_a
+from jaxad.medical_datasets import mnms_b as mnms_b
+from jaxad.medical_datasets import own_volumes as own_volumes
+from jaxad.medical_datasets import prostatex as prostatex
 
 
 def digit_reels() -> dict[str, Any]:

@@ -145,4 +145,5 @@ def test_importing_losses_pulls_nothing_heavy():
 def test_configs_import_nothing_heavy(path):
     assert {name.split(".")[0] for name in imports(path)} <= {"jaxad", "ml_collections"}
     light = ("jaxad.config", "jaxad.datasets", "jaxad.medical_datasets", "jaxad.scene_sections")
+    light += ("jaxad.scan_sections",)
     assert all(n in light for n in imports(path) if n.startswith("jaxad"))

@@ -147,9 +147,13 @@ def _fault(
     kinds = {"object", "object_mask"} if "object" in record else {"image", "segments", "anomaly"}
     for name in kinds & record.keys():
         array = record[name]
-        expected = (*shape, 3) if name in ("image", "object") else shape
-        if array.dtype != np.uint8 or array.shape != expected:
-            return f"expected {name} uint8 {expected}, found {array.dtype} {array.shape}."
+        scan = name == "image" and split.background is not None
+        dtype, channels = ("float32", 1) if scan else ("uint8", 3)
+        expected = (*shape, channels) if name in ("image", "object") else shape
+        if array.dtype != dtype or array.shape != expected:
+            return f"expected {name} {dtype} {expected}, found {array.dtype} {array.shape}."
+        if scan and not (array.min() >= 0 and array.max() <= 1):  # False for NaN.
+            return f"expected an image in [0, 1], found {array.min()} to {array.max()}."
     if int(record["label"]) != int(split.labels[i]):
         return f"expected label {int(split.labels[i])}, found {int(record['label'])}."
     if "object" in record:

@@ -25,6 +25,12 @@ class Split:
         sizes: int `[n, 2]`, height and width, where images differ in size; None if all are alike.
         segment_classes: Names of the inlier classes of `segments`, by class id.
         palette: Their colours, uint8 `[K, 3]`, if the data set has some.
+        class_groups: Group of each of `classes` that has one, such as "C1" for the OoD sets of
+            another domain: the evaluation then gives means by group too.
+        background: Which of `segment_classes` is no structure but all the rest; None if none is.
+            Where it is given, the Dice of the others is measured.
+        subjects: Patient per record, if the source knows it: means over patients are measured, and
+            the subjects of the splits are kept with the run.
     """
 
     names: Sequence[str]
@@ -39,6 +45,9 @@ class Split:
     sizes: np.ndarray | None = None
     segment_classes: tuple[str, ...] | None = None
     palette: np.ndarray | None = None
+    class_groups: Mapping[str, str] | None = None
+    background: int | None = None
+    subjects: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
