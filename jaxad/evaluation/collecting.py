@@ -21,7 +21,8 @@ class Keeping:
     Attributes:
         rule: How pixels become components.
         threshold: Score from which they do; None: no components are counted.
-        overlays: Images of each kind for the report: three kinds, see `overlays.Gallery`.
+        overlays: Images of each kind for the report: three kinds, see `overlays.Gallery`; of each
+            set half as many of two kinds, where whole images alone have truth, and names.
         folder: Where to write the maps of each image; None: nowhere.
     """
 
@@ -59,16 +60,17 @@ def collect(
         rule=keeping.rule,
         threshold=keeping.threshold,
         palette=split.palette,
+        background=split.background,
     )
-    gallery = overlays.Gallery(each=keeping.overlays)
+    gallery = overlays.Gallery(each=keeping.overlays, sets=_sets(split))
 
     def rows() -> Iterator[Arrays]:
         nonlocal state, gallery
         for scores, records in batches:
             if "pixel" in scores:
-                for place, maps, truth, image in _images(scores, records):
+                for place, maps, truth, image, score in _images(scores, records):
                     state = pixels.add(state, place, split.names[place], maps, truth)
-                    gallery = _offered(gallery, state, place, maps, truth, image)
+                    gallery = _offered(gallery, split, state, place, maps, truth, image, score)
                     if keeping.folder is not None:
                         save_maps(keeping.folder, place, split.names[place], maps)
             yield {name: scores[name] for name in scores if name not in pixels.MAPS}
@@ -105,22 +107,36 @@ def save_maps(folder: pathlib.Path, place: int, name: str, maps: Arrays) -> path
 
 
 def _images(scores: Arrays, records: Arrays) -> Iterator[tuple]:
-    """Place, maps, truth and picture of each valid row."""
+    """Place, maps, truth, picture and own score of each valid row."""
     maps = {name: np.asarray(scores[name]) for name in pixels.MAPS if name in scores}
     truth = {name: np.asarray(records[name]) for name in pixels.TRUTH if name in records}
-    image = records.get("image")
+    image, own = records.get("image"), scores.get("image")
     for row in np.flatnonzero(scores["valid"]):
         yield (
             int(scores["index"][row]),
             {name: array[row] for name, array in maps.items()},
             {name: array[row] for name, array in truth.items()},
             None if image is None else np.asarray(image[row]),
+            None if own is None else float(own[row]),
         )
 
 
-def _offered(gallery, state, place, maps, truth, image) -> overlays.Gallery:
+def _sets(split: Split) -> tuple[str, ...]:
+    """That of the normal images, "", then those of the anomalous ones as they come."""
+    places = () if split.classes is None else range(len(split))
+    return tuple(dict.fromkeys(["", *(_set(split, place) for place in places)]))
+
+
+def _set(split: Split, place: int) -> str:
+    return (str(split.classes[place]) or "anomalous") if split.labels[place] else ""
+
+
+def _offered(gallery, split, state, place, maps, truth, image, score) -> overlays.Gallery:
     """Offers an image to the gallery, which makes it small only if it keeps it."""
     numbers = {name: column[place] for name, column in state.images.items()}
-    return overlays.keep(
-        gallery, place, numbers, lambda kind: overlays.reduced(place, kind, maps, truth, image)
-    )
+    of, ranks = "", overlays.ranks_by_pixels(numbers)
+    if "anomaly" not in truth and split.classes is not None:
+        of = _set(split, place)
+        ranks = overlays.ranks_by_score(numbers["peak"] if score is None else score)
+    make = lambda kind: overlays.reduced(place, kind, maps, truth, image)  # noqa: E731
+    return overlays.keep(gallery, place, ranks, make, of=of)

@@ -195,7 +195,7 @@ def _lines(series: Mapping[str, tuple[list, list]], *, share: bool) -> bytes:
 
 
 def _is_area(name: str) -> bool:
-    return "/" not in name and name.endswith(("_auc", "_average_precision", "mean_iou"))
+    return "/" not in name and name.endswith(("_auc", "_average_precision", "mean_iou", "dice"))
 
 
 def _series(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[list, list]:

@@ -9,21 +9,25 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jaxad.evaluation import pixel_measures
+from jaxad.evaluation import dice_measures, ood_sets, pixel_measures
 from jaxad.evaluation.predictions import Predictions
 from jaxad.metrics import ranking, temporal
 
 Reasons = dict[str, str]
 
-_RANKING = {
-    "auc": ranking.roc_auc,
-    "average_precision": ranking.average_precision,
-    "pr_auc": ranking.pr_auc,
-    "fpr95": ranking.fpr_at_tpr,
+_FRAME = {
+    "frame_auc": ranking.roc_auc,
+    "frame_average_precision": ranking.average_precision,
+    "frame_pr_auc": ranking.pr_auc,
+    "frame_fpr95": ranking.fpr_at_tpr,
 }
-_FRAME = ("frame_auc", "frame_average_precision", "frame_pr_auc", "frame_fpr95")
-_IMAGE = ("image_auc", "image_average_precision")
-_PIXEL = ("pixel_auc", "pixel_average_precision", "pixel_fpr95", "mean_iou")
+_VIDEO = {"image_auc": ranking.roc_auc, "image_average_precision": ranking.average_precision}
+_IMAGE = {**_VIDEO, **ood_sets.METRICS}
+_HEADLINES = (
+    *_FRAME,
+    *("image_auc", "image_average_precision", "image_fpr95", "sets/image_auc", "sets/image_fpr95"),
+    *("pixel_auc", "pixel_average_precision", "pixel_fpr95", "mean_iou", "dice"),
+)
 
 _EXPLANATIONS = {
     "frame_auc": "Area under the ROC curve over all frames: the chance that an anomalous frame "
@@ -48,13 +52,15 @@ def measure(predictions: Predictions) -> dict[str, float]:
 
     - `frame_auc`, `frame_average_precision`, `frame_pr_auc`, `frame_fpr95`: snippet scores repeated
       over their frames, all videos together.
-    - `image_auc`, `image_average_precision`: one score per record against its label.
+    - `image_auc`, `image_average_precision`: one score per record against its label; of images
+      also `image_fpr95` and `image_fpr95_ood_positive`, and what `ood_sets.evaluated` lists: the
+      same for each named set of anomalous images.
     - `class/<name>/frame_auc` over the videos of that class alone, and
       `class/<name>/frame_auc_with_normal` over those and all normal videos.
     - `separability/<value>_anomalous` and `…_normal`: mean of each extra over anomalous and normal
       records, or snippets if it has one value per snippet; `separability/score_…` is that of the
       snippet scores. A snippet is anomalous if at least half of its frames are.
-    - Of pixels: what `pixel_measures.evaluated` lists.
+    - Of pixels: what `pixel_measures.evaluated` and `dice_measures.evaluated` list.
 
     Args:
         predictions: Scores of a split.
@@ -75,21 +81,24 @@ def explain(name: str) -> str:
     kind, _, rest = name.partition("/")
     if kind == "class":
         label, _, metric = rest.rpartition("/")
-        return _CLASS_EXPLANATIONS.get(metric, "").format(name=label)
+        text = _CLASS_EXPLANATIONS.get(metric, "").format(name=label)
+        return text or ood_sets.explain(name)
     if kind == "separability":
         value, _, group = rest.rpartition("_")
         return f"Mean {value.replace('_', ' ')} of what is truly {group}."
-    return _EXPLANATIONS.get(name) or pixel_measures.explain(name)
+    known = _EXPLANATIONS.get(name) or ood_sets.explain(name) or dice_measures.explain(name)
+    return known or pixel_measures.explain(name)
 
 
 def headlines(metrics: Mapping[str, float], noun: str = "video") -> dict[str, float]:
     """The metrics over everything, those that papers report first, under names to read."""
     words = {"auc": "AUC", "pr": "PR", "fpr95": "FPR95", "iou": "IoU", "image": noun}
-    return {
-        " ".join(words.get(word, word) for word in name.split("_")): metrics[name]
-        for name in (*_FRAME, *_IMAGE, *_PIXEL)
-        if name in metrics
-    }
+
+    def readable(name: str) -> str:
+        text = " ".join(words.get(word, word) for word in name.removeprefix("sets/").split("_"))
+        return f"{text}, mean of sets" if name.startswith("sets/") else text
+
+    return {readable(name): metrics[name] for name in _HEADLINES if name in metrics}
 
 
 def frame_scores(predictions: Predictions) -> tuple[np.ndarray, ...]:
@@ -126,23 +135,29 @@ def _evaluated(predictions: Predictions) -> tuple[dict[str, float], Reasons]:
         )
         _add_ranking(values, reasons, _FRAME, truth, scores, "frames")
     if predictions.image is not None:
-        _add_ranking(values, reasons, _IMAGE, predictions.labels, predictions.image, f"{noun}s")
+        metrics = _IMAGE if noun == "image" else _VIDEO
+        _add_ranking(values, reasons, metrics, predictions.labels, predictions.image, f"{noun}s")
+        measured, why = ood_sets.evaluated(predictions)
+        values, reasons = {**values, **measured}, {**reasons, **why}
     if None not in (predictions.snippet, predictions.frames, predictions.classes):
         _add_classes(values, reasons, predictions)
     _add_separability(values, reasons, predictions)
     if predictions.pixels is not None:
-        measured, why = pixel_measures.evaluated(predictions.pixels)
-        values, reasons = {**values, **measured}, {**reasons, **why}
+        for measured, why in (
+            pixel_measures.evaluated(predictions.pixels),
+            dice_measures.evaluated(predictions),
+        ):
+            values, reasons = {**values, **measured}, {**reasons, **why}
     return values, reasons
 
 
-def _add_ranking(values, reasons, names, truth: np.ndarray, scores: np.ndarray, what: str) -> None:
+def _add_ranking(values, reasons, metrics, truth: np.ndarray, scores: np.ndarray, what: str):
     why = _one_class(truth, what)
-    for name in names:
+    for name, metric in metrics.items():
         if why:
             reasons[name] = why
         else:
-            values[name] = _RANKING[name.partition("_")[2]](truth, scores)
+            values[name] = metric(truth, scores)
 
 
 def _add_classes(values, reasons, predictions: Predictions) -> None:

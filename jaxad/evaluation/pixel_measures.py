@@ -16,7 +16,7 @@ PER_IMAGE = tuple(f"per_image/pixel_{name}" for name in pixels.RANKING)
 CLASSES = ("mean_iou", "pixel_accuracy")
 CALIBRATION = ("ece", "mce")
 
-_NO_TRUTH = "The split has no truth per pixel."
+NO_TRUTH = "The split has no truth per pixel."
 _NO_THRESHOLD = (
     "No threshold is known: it comes from the validation split, if that has truth per pixel, or as "
     "config.eval.components.threshold says."
@@ -114,7 +114,7 @@ def explain(name: str) -> str:
 
 def _add_scores(values, reasons, state: PixelScores) -> None:
     if "anomaly" not in state.truth:
-        reasons |= dict.fromkeys((*POOLED, *PER_IMAGE, "per_image/images"), _NO_TRUTH)
+        reasons |= dict.fromkeys((*POOLED, *PER_IMAGE, "per_image/images"), NO_TRUTH)
         return
     normal, anomalous = (int(count) for count in state.histogram.counts.sum(axis=1))
     why = ""
@@ -165,7 +165,7 @@ def _add_components(values, reasons, state: PixelScores) -> None:
     oracle = "oracle/" if state.rule.threshold == "oracle" else ""
     measured = components.metrics(state.components)
     if "anomaly" not in state.truth:
-        reasons |= {f"{oracle}{name}": _NO_TRUTH for name in measured}
+        reasons |= {f"{oracle}{name}": NO_TRUTH for name in measured}
     elif state.threshold is None:
         reasons |= {f"{oracle}{name}": _NO_THRESHOLD for name in measured}
         if not oracle:

@@ -57,6 +57,9 @@ class PixelScores:
         threshold: Score from which pixels form components, if that is known.
         rule: How components are made.
         palette: Colours of the classes, uint8 `[K, 3]`, if the source has some.
+        background: Which class is no structure but all the rest, if the source says so.
+        counts: `segmentation.class_counts` of each image, int32 `[n, K, 3]`, where there is a
+            background; zeros without truth or predictions.
         overlays: Some images, small, for the report. Not saved.
     """
 
@@ -73,6 +76,8 @@ class PixelScores:
     threshold: float | None = None
     rule: components.Rule = dataclasses.field(default_factory=components.Rule)
     palette: np.ndarray | None = None
+    background: int | None = None
+    counts: np.ndarray | None = None
     overlays: tuple[Overlay, ...] = ()
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -91,7 +96,8 @@ class PixelScores:
         flat |= {f"images/{name}": array for name, array in self.images.items()}
         rule = dataclasses.asdict(self.rule)
         flat |= {f"rule/{name}": np.array(value) for name, value in rule.items()}
-        return flat if self.palette is None else {**flat, "palette": self.palette}
+        given = {"palette": self.palette, "background": self.background, "counts": self.counts}
+        return flat | {k: np.asarray(array) for k, array in given.items() if array is not None}
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> PixelScores:
@@ -106,7 +112,7 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> PixelScores:
         return kind(*(arrays[f"{_FIELDS[kind]}/{part}"] for part in kind._fields))
 
     rule = {f.name: arrays[f"rule/{f.name}"].item() for f in dataclasses.fields(components.Rule)}
-    threshold = float(arrays["threshold"])
+    threshold, background = float(arrays["threshold"]), arrays.get("background")
     found = PixelScores(
         histogram=parts(streaming.ScoreHistogram),
         regions=parts(streaming_regions.RegionHistogram),
@@ -121,8 +127,10 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> PixelScores:
         threshold=None if np.isnan(threshold) else threshold,
         rule=components.Rule(**rule),
         palette=arrays.get("palette"),
+        background=None if background is None else int(background),
+        counts=None if background is None else arrays["counts"],
     )
-    like = zero(len(found.images["auc"]), found.classes).arrays()
+    like = zero(len(found.images["auc"]), found.classes, background=found.background).arrays()
     for name, array in like.items():
         if name not in ("predicted", "truth") and np.shape(arrays[name]) != array.shape:
             raise InputError(
@@ -138,6 +146,7 @@ def zero(
     rule: components.Rule = components.Rule(),  # noqa: B008, it is frozen.
     threshold: float | None = None,
     palette: np.ndarray | None = None,
+    background: int | None = None,
 ) -> PixelScores:
     """The state of no images.
 
@@ -147,8 +156,14 @@ def zero(
         rule: How components are made.
         threshold: Score from which pixels form components; None: none are counted.
         palette: Colours of the classes, uint8 `[K, 3]`, if there are some.
+        background: Which class is no structure but all the rest; None: no counts are kept.
+
+    Raises:
+        ValueError: If the background is none of the classes.
     """
     names = tuple(map(str, range(_CLASSES) if classes is None else classes))
+    if background is not None and not 0 <= background < len(names):
+        raise ValueError(f"background must be 0 to {len(names) - 1}, got {background}.")
     return PixelScores(
         histogram=streaming.zero(),
         regions=streaming_regions.zero(),
@@ -161,6 +176,8 @@ def zero(
         threshold=threshold,
         rule=rule,
         palette=palette,
+        background=background,
+        counts=None if background is None else np.zeros((images, len(names), 3), np.int32),
     )
 
 
@@ -208,7 +225,7 @@ def add(
                 state.components, anomalous, flagged, state.rule, where=where
             )
     if "classes" in maps and "segments" in truth:
-        changes |= _with_classes(state, name, maps, truth["segments"])
+        changes |= _with_classes(state, place, name, maps, truth["segments"])
     return dataclasses.replace(state, **changes)
 
 
@@ -264,12 +281,14 @@ _FIELDS = {
 }
 
 
-def _with_classes(state, name, maps, segments) -> dict[str, Any]:
+def _with_classes(state, place, name, maps, segments) -> dict[str, Any]:
     where = segments < len(state.classes)
     counted = segmentation.confusion_matrix(
         segments[None], maps["classes"][None], classes=len(state.classes), where=where[None]
     )
     changes: dict[str, Any] = {"confusion": state.confusion + counted[0]}
+    if state.counts is not None:
+        changes["counts"] = _with(state.counts, place, segmentation.class_counts(counted[0]))
     if "confidence" in maps:
         confidence = maps["confidence"].astype(np.float32, copy=False)
         _check_finite(name, "confidence", confidence)
@@ -311,7 +330,7 @@ def _check_finite(name: str, what: str, values: np.ndarray) -> None:
         )
 
 
-def _with(column: np.ndarray, place: int, value: float) -> np.ndarray:
+def _with(column: np.ndarray, place: int, value: float | np.ndarray) -> np.ndarray:
     column = column.copy()
     column[place] = value
     return column

@@ -36,6 +36,8 @@ class Predictions:
         frames: Truth per frame, one uint8 `[frames_i]` of 0 and 1 per record. The last snippet may
             be incomplete: frames_per_snippet · (T_i - 1) < frames_i ≤ frames_per_snippet · T_i.
         classes: Name of the anomaly class per record, "" for normal ones.
+        class_groups: Group of each class that has one.
+        subjects: Patient per record.
         frames_per_snippet: Frames that one snippet stands for.
         pixels: Scores per pixel, summed up.
 
@@ -53,11 +55,14 @@ class Predictions:
     extra: Mapping[str, np.ndarray | Ragged] = dataclasses.field(default_factory=dict)
     frames: Ragged | None = None
     classes: tuple[str, ...] | None = None
+    class_groups: Mapping[str, str] | None = None
+    subjects: tuple[str, ...] | None = None
     frames_per_snippet: int = 16
     pixels: PixelScores | None = None
 
     def __post_init__(self) -> None:
         fields = {"labels": self.labels, "frames": self.frames, "classes": self.classes}
+        fields["subjects"] = self.subjects
         if self.pixels is not None:
             fields["pixels"] = self.pixels.images["auc"]
         for name, values in {**fields, **self.scores}.items():
@@ -90,6 +95,7 @@ class Predictions:
         Entries `pixels/…` are those of `PixelScores`, by field and part: `pixels/images/<number>`
         per image, histograms of scores in `pixels/histogram/counts` (normal, anomalous; the lowest
         score of each bin is `jaxad.metrics.streaming.bin_edges()`), `pixels/confusion`.
+        Entries `groups/classes` and `groups/names` are the classes that have a group, and theirs.
 
         Raises:
             InputError: If the file cannot be written.
@@ -100,8 +106,12 @@ class Predictions:
             "rows/names": np.array(self.names, np.str_),
             "rows/labels": self.labels,
         }
-        if self.classes is not None:
-            arrays["rows/classes"] = np.array(self.classes, np.str_)
+        for name, values in (("classes", self.classes), ("subjects", self.subjects)):
+            if values is not None:
+                arrays[f"rows/{name}"] = np.array(values, np.str_)
+        if self.class_groups is not None:
+            arrays["groups/classes"] = np.array(list(self.class_groups), np.str_)
+            arrays["groups/names"] = np.array(list(self.class_groups.values()), np.str_)
         fields = {"image": self.image, "snippet": self.snippet, "frames": self.frames}
         for name, values in {**fields, **{f"extra/{k}": v for k, v in self.extra.items()}}.items():
             if isinstance(values, tuple):
@@ -163,12 +173,13 @@ def load(path: str | os.PathLike[str]) -> Predictions:
             raise ValueError(f"its format is {arrays['format']}")
         fields = {name: array for name, array in _unpacked(arrays).items() if name != "names"}
         extra = {k.removeprefix("extra/"): v for k, v in fields.items() if k.startswith("extra/")}
-        classes = fields.pop("classes", None)
+        texts = {name: fields.pop(name, None) for name in ("classes", "subjects")}
         maps = {k.removeprefix("pixels/"): v for k, v in arrays.items() if k.startswith("pixels/")}
         return Predictions(
             names=tuple(arrays["rows/names"].tolist()),
             pixels=pixel_scores.from_arrays(maps) if maps else None,
-            classes=None if classes is None else tuple(classes.tolist()),
+            **{k: None if v is None else tuple(v.tolist()) for k, v in texts.items()},
+            class_groups=_groups(arrays),
             extra=extra,
             frames_per_snippet=int(arrays["frames_per_snippet"]),
             **{name: value for name, value in fields.items() if not name.startswith("extra/")},
@@ -236,6 +247,8 @@ def from_rows(split: Split, rows: Iterable[Mapping[str, np.ndarray]]) -> Predict
         if split.frames is None
         else tuple(np.asarray(f, np.uint8) for f in split.frames),
         classes=None if split.classes is None else tuple(map(str, split.classes)),
+        class_groups=None if split.class_groups is None else dict(split.class_groups),
+        subjects=None if split.subjects is None else tuple(map(str, split.subjects)),
         frames_per_snippet=split.frames_per_snippet,
     )
 
@@ -291,6 +304,13 @@ def _unpacked(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray | Ragged
         elif kind == "values":
             fields[name] = tuple(np.split(array, arrays[f"offsets/{name}"][1:-1]))
     return fields
+
+
+def _groups(arrays: Mapping[str, np.ndarray]) -> dict[str, str] | None:
+    if "groups/classes" not in arrays:
+        return None
+    pairs = (arrays[f"groups/{part}"].tolist() for part in ("classes", "names"))
+    return dict(zip(*pairs, strict=True))
 
 
 def _few(names: Sequence[str], limit: int = 5) -> str:

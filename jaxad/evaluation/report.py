@@ -12,13 +12,32 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from jaxad.evaluation import figures, measures, overlays, pixel_figures, pixel_measures, table
+from jaxad.evaluation import (
+    figures,
+    measures,
+    ood_sets,
+    overlays,
+    pixel_figures,
+    pixel_measures,
+    set_figures,
+    table,
+)
 from jaxad.evaluation.pixels import PixelScores
 from jaxad.evaluation.predictions import Predictions
 from jaxad.files import make_folder, write_atomically
 from jaxad.metrics import segmentation
 
-_IN_TABLES = ("class/", "separability/", "iou/")  # Metrics that have tables of their own.
+# Metrics that have tables of their own.
+_IN_TABLES = (
+    *("class/", "group/", "sets/", "separability/"),
+    *("iou/", "dice/", "per_subject/dice/"),
+)
+
+_KINDS = {
+    "normal": "no anomalies",
+    "highest": "{}: among the highest scores",
+    "lowest": "{}: among the lowest scores",
+}
 
 
 def write(
@@ -66,7 +85,8 @@ def write(
             split=split,
             **_numbers(measures, predictions, split),
             **_figures(predictions, history),
-            **_maps(predictions),
+            **_sets(measures.get(split, {}), predictions),
+            **_maps(measures.get(split, {}), predictions),
         )
     )
     path = make_folder(folder) / "index.html"
@@ -79,6 +99,12 @@ def _numbers(
 ) -> dict[str, Any]:
     own, reasons = by_split.get(split, {}), measures.undefined(predictions)
     names = dict.fromkeys([*own, *reasons, *(name for m in by_split.values() for name in m)])
+    # Of many metrics: one sentence for all of them.
+    untold = [
+        name
+        for name, reason in reasons.items()
+        if reason == pixel_measures.NO_TRUTH and not any(name in m for m in by_split.values())
+    ]
     bounds = {} if predictions.pixels is None else pixel_measures.bounds(predictions.pixels)
     return {
         "summary": _summary(predictions),
@@ -92,8 +118,9 @@ def _numbers(
                 "bounds": bounds.get(name),
             }
             for name in names
-            if not name.startswith(_IN_TABLES)
+            if not name.startswith(_IN_TABLES) and name not in untold
         ],
+        "without_pixels": untold,
         "classes": _classes(own, predictions),
         "separability": _separability({**dict.fromkeys(reasons), **own}),
         "reasons": reasons,
@@ -113,8 +140,8 @@ def _summary(predictions: Predictions) -> str:
         normal, anomalous = map(int, predictions.pixels.histogram.counts.sum(axis=1))
         share = anomalous / max(normal + anomalous, 1)
         known = "anomaly" in predictions.pixels.truth
-        kind = f", {share:.2%} of them anomalous" if known else ""
-        parts.append(f"{normal + anomalous:,} pixels that are not void{kind}")
+        kind = f" that are not void, {share:.2%} of them anomalous" if known else ""
+        parts.append(f"{normal + anomalous:,} pixels{kind}")
     return "; ".join(parts)
 
 
@@ -188,21 +215,35 @@ def _video(predictions: Predictions, place: int) -> dict[str, Any]:
     }
 
 
+def _sets(metrics: Mapping[str, float], predictions: Predictions) -> dict[str, Any]:
+    """Named sets of anomalous images: their metrics, means of these, and how scores spread."""
+    rows = ood_sets.rows(metrics, predictions)
+    return {
+        "sets": rows,
+        "sets_grouped": any(row["group"] for row in rows),
+        "sets_boxes": set_figures.boxes(predictions),
+        "sets_normal": int(np.sum(predictions.labels == 0)),
+    }
+
+
 def _pixel_curves(state: PixelScores) -> list[dict[str, Any]]:
     texts = {
         "Scores of pixels that are truly anomalous and normal.": pixel_figures.histogram,
         "Calibration: the share of pixels whose class is right, at each confidence. Below the "
         "dotted line the network is too sure of itself.": pixel_figures.reliability,
     }
+    if "anomaly" not in state.truth:
+        del texts["Scores of pixels that are truly anomalous and normal."]
     drawn = [{"png": draw(state), "caption": caption} for caption, draw in texts.items()]
     return [each for each in drawn if each["png"] is not None]
 
 
-def _maps(predictions: Predictions) -> dict[str, Any]:
+def _maps(metrics: Mapping[str, float], predictions: Predictions) -> dict[str, Any]:
     """Classes with their overlap, and images beside their maps."""
     state = predictions.pixels
+    dice = [k for k in ("dice", "per_subject/dice") if k in metrics]
     if state is None:
-        return {"ious": [], "overlays": [], "scale": b""}
+        return {"ious": [], "dice": [], "overlays": [], "of_sets": False, "scale": b""}
     palette = overlays.colors(len(state.classes), state.palette)
     known = {"classes", "segments"} <= {*state.predicted, *state.truth}
     truth, ious = state.confusion.sum(axis=1), segmentation.class_iou(state.confusion)
@@ -215,9 +256,12 @@ def _maps(predictions: Predictions) -> dict[str, Any]:
                 "color": "#{:02x}{:02x}{:02x}".format(*palette[i]),
                 "share": float(truth[i] / max(truth.sum(), 1)),
                 "iou": float(ious[i]) if truth[i] else None,
+                "dice": [metrics.get(f"{name}/{state.classes[i]}") for name in dice],
             }
             for i in shown
         ],
+        "dice": dice,
+        "of_sets": any(each.kind in ("highest", "lowest") for each in state.overlays),
         "overlays": [_overlay(predictions, each, limits, palette) for each in state.overlays],
         "scale": pixel_figures.color_scale(state) if state.overlays else b"",
     }
@@ -225,7 +269,10 @@ def _maps(predictions: Predictions) -> dict[str, Any]:
 
 def _overlay(predictions, overlay: overlays.Overlay, limits, palette) -> dict[str, Any]:
     numbers = {name: column[overlay.place] for name, column in predictions.pixels.images.items()}
-    facts = [
+    facts = []
+    if predictions.image is not None:
+        facts.append(f"image score {table.number(float(predictions.image[overlay.place]))}")
+    facts += [
         f"{words} {table.number(float(numbers[name]))}"
         for name, words in (
             ("auc", "AUC"),
@@ -236,9 +283,11 @@ def _overlay(predictions, overlay: overlays.Overlay, limits, palette) -> dict[st
         if math.isfinite(numbers[name])
     ]
     return {
-        "panels": overlays.panels(overlay, limits, palette),
+        "panels": overlays.panels(
+            overlay, limits, palette, background=predictions.pixels.background
+        ),
         "name": predictions.names[overlay.place],
-        "kind": {"normal": "no anomalies"}.get(overlay.kind, overlay.kind),
+        "kind": _KINDS.get(overlay.kind, overlay.kind).format(overlay.of or "in-distribution"),
         "facts": facts,
     }
 

@@ -10,14 +10,17 @@ import numpy as np
 from jaxad.metrics import checks
 
 __all__ = [
+    "class_counts",
     "class_iou",
     "confusion_matrix",
     "dice",
+    "dice_of_counts",
     "iou",
     "map_dice",
     "map_iou",
     "mean_class_accuracy",
     "mean_iou",
+    "mean_of_defined",
     "pixel_accuracy",
 ]
 
@@ -80,7 +83,7 @@ def mean_iou(confusion: np.ndarray) -> np.ndarray:
     Returns:
         float64 `[...]`; NaN where the matrix is empty.
     """
-    return _mean_of_defined(class_iou(confusion))
+    return mean_of_defined(class_iou(confusion))
 
 
 def pixel_accuracy(confusion: np.ndarray) -> np.ndarray:
@@ -106,7 +109,7 @@ def mean_class_accuracy(confusion: np.ndarray) -> np.ndarray:
         float64 `[...]`; NaN where the matrix is empty.
     """
     hits, true, _ = _marginals(confusion)
-    return _mean_of_defined(_ratio(hits, true))
+    return mean_of_defined(_ratio(hits, true))
 
 
 def dice(confusion: np.ndarray) -> np.ndarray:
@@ -121,8 +124,48 @@ def dice(confusion: np.ndarray) -> np.ndarray:
     Returns:
         float64 `[..., K]`; NaN for classes in neither truth nor prediction.
     """
-    hits, true, predicted = _marginals(confusion)
+    return dice_of_counts(class_counts(confusion))
+
+
+def class_counts(confusion: np.ndarray) -> np.ndarray:
+    """What Dice and IoU need of a confusion matrix; sums of counts are counts of the whole.
+
+    Args:
+        confusion: Counts `[..., K, K]`, rows are true classes.
+
+    Returns:
+        `[..., K, 3]`: of each class the pixels where truth and prediction agree, those of the
+        truth, and those of the prediction.
+    """
+    return np.stack(_marginals(confusion), axis=-1)
+
+
+def dice_of_counts(counts: np.ndarray) -> np.ndarray:
+    """2 |A ∩ B| / (|A| + |B|) of each class.
+
+    Args:
+        counts: As `class_counts` gives them, `[..., K, 3]`.
+
+    Returns:
+        float64 `[..., K]`; NaN for classes in neither truth nor prediction.
+    """
+    hits, true, predicted = np.moveaxis(np.asarray(counts), -1, 0)
     return _ratio(2 * hits, true + predicted)
+
+
+def mean_of_defined(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis, NaN left out.
+
+    Args:
+        values: Floats `[..., K]`.
+
+    Returns:
+        float64 `[...]`; NaN where nothing is left.
+    """
+    defined = ~np.isnan(values)
+    count = defined.sum(-1)
+    total = np.where(defined, values, 0.0).sum(-1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def iou(truth: np.ndarray, predicted: np.ndarray, *, empty: float = 1.0) -> np.ndarray:
@@ -203,10 +246,3 @@ def _marginals(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """part / whole, NaN where whole is 0."""
     return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
-
-
-def _mean_of_defined(values: np.ndarray) -> np.ndarray:
-    defined = ~np.isnan(values)
-    count = defined.sum(-1)
-    total = np.where(defined, values, 0.0).sum(-1)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

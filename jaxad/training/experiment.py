@@ -21,7 +21,7 @@ from jaxad.data import pipeline
 from jaxad.errors import CheckpointError, InputError
 from jaxad.evaluation import components, measures, report
 from jaxad.methods import base
-from jaxad.training import checkpoint, finished, logs, loop, planning, scoring, signals
+from jaxad.training import checkpoint, finished, fitting, logs, loop, planning, scoring, signals
 from jaxad.training import workdir as workdirs
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def run(
             planning.check_best(planned)
         if stop.requested():
             raise signals.StopRequested
-        with workdirs.owned(folder, config, mode=mode, fresh=fresh) as history:
+        with workdirs.owned(folder, config, planned.splits, mode=mode, fresh=fresh) as history:
             progress = logs.Progress(folder / "tensorboard" if jax.process_index() == 0 else None)
             try:
                 going = _Run(planned, start, folder, history, progress, stop)
@@ -285,7 +285,12 @@ class _Run:
             ) from error
         finally:
             checkpoints.close()
-        return self.plan.mapper.replicate(restored.tree["state"])
+        state = self.plan.mapper.replicate(restored.tree["state"])
+        # Statistics of the stage's end are those of the last checkpoint's parameters.
+        fits = [fit for fit in self.plan.method.stages[name].fits if fit.when == "end"]
+        size = self.plan.config.eval.batch_size
+        reader = fitting.Reader(self.plan.mapper, self.plan.reading, size)
+        return fitting.again(reader, fits, self.plan.splits, state, self.stop)
 
     def _rows_before(self, name: str) -> int:
         """How many rows the stages before `name` have written."""

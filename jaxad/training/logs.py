@@ -143,7 +143,7 @@ class Progress:
         now = time.monotonic()
         steps, seconds = self._done - self._done_then, max(now - self._since, 1e-9)
         self._since, self._done_then = now, self._done
-        first = [name for name in ("loss", "frame_auc", "image_auc") if name in scalars]
+        first = [name for name in ("loss", "frame_auc", "image_auc", "dice") if name in scalars]
         shown = {name: scalars[name] for name in list(dict.fromkeys([*first, *scalars]))[:4]}
         text = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
         if examples and steps:

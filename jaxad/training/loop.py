@@ -23,7 +23,7 @@ from jaxad.data.split import Split
 from jaxad.errors import CheckpointError, DivergedError, InputError
 from jaxad.files import write_atomically
 from jaxad.methods import base
-from jaxad.training import checkpoint, logs, signals, spmd
+from jaxad.training import checkpoint, fitting, logs, signals, spmd
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ class _Walk:
         self.key = mapper.replicate(jax.random.key(stage.seed))
         self.batches: Iterator[pipeline.Batch] | None = None
         self.waiting: _Sent | None = None
-        self.passes: dict[base.Fit, tuple[Callable, Callable, Callable]] = {}
+        self.passes: dict[base.Fit, fitting.Programs] = {}
 
     def advance(self) -> None:
         """Does what the position says comes next, and moves it on."""
@@ -261,26 +261,14 @@ class _Walk:
     def _fit(self, fit: base.Fit) -> None:
         """One pass over a split, from the batch where it stands."""
         context, mapper = self.context, self.context.mapper
-        if fit.split not in self.stage.splits:
-            raise InputError(
-                f"Stage {self.stage.name} fits on the {fit.split!r} split, and the source gives "
-                f"{sorted(self.stage.splits)}."
-            )
-        split = self.stage.splits[fit.split]
-        size = context.fit_batch_size
-        total = len(pipeline.plan(split, batch_size=size, devices=mapper.size))
+        reader = fitting.Reader(mapper, context.reading, context.fit_batch_size)
+        start = self.position.batch
+        total, batches = fitting.batches(reader, fit, self.stage.splits, start=start)
         if fit not in self.passes:
-            self.passes[fit] = jax.jit(fit.zero), mapper.add(fit.add), jax.jit(fit.finish)
+            self.passes[fit] = fitting.programs(mapper, fit)
         zero, add, finish = self.passes[fit]
-        if self.position.batch == 0:
+        if start == 0:
             self.accumulator = mapper.replicate(zero(self.state))
-        batches = pipeline.ordered_batches(
-            split,
-            batch_size=size,
-            devices=mapper.size,
-            reading=context.reading,
-            start=self.position.batch,
-        )
         context.progress.start(f"{self.stage.name} {fit.when} fit", total, self.position.batch)
         while self.position.batch < total:
             sent = self._send(batches)

@@ -6,13 +6,14 @@ import logging
 import pathlib
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import ml_collections
 
 from jaxad import config as configs
+from jaxad.data.split import Split
 from jaxad.errors import InputError
 from jaxad.files import write_atomically
 from jaxad.training import lock, logs
@@ -41,15 +42,12 @@ def check(workdir: pathlib.Path, config: ml_collections.ConfigDict, *, mode: str
             trained.
     """
     path = workdir / "config.json"
-    begun = any((workdir / "checkpoints").glob("*/*")) or logs.read_rows(workdir / "metrics.jsonl")
+    begun = _begun(workdir)
     if mode == "eval" and not (begun and path.exists()):
         raise InputError(f"--mode=eval needs a trained run, and there is none in {workdir}.")
     if not begun or not path.exists():
         return
-    try:
-        theirs = json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}); expected a config.") from error
+    theirs = _read(path, "a config")
     lines = {
         name: line
         for line in configs.difference(theirs, _json(config))
@@ -70,14 +68,62 @@ def result(workdir: pathlib.Path, which: str) -> dict[str, Any] | None:
     return rows[-1] if rows and rows[-1]["checkpoint"] == which else None
 
 
+def subjects(splits: Mapping[str, Split]) -> dict[str, list[str]]:
+    """The in-distribution subjects of each split that knows them, in its order, each once."""
+    return {
+        name: list(
+            dict.fromkeys(
+                str(subject)
+                for subject, label in zip(split.subjects, split.labels, strict=True)
+                if label == 0
+            )
+        )
+        for name, split in splits.items()
+        if split.subjects is not None
+    }
+
+
+def check_subjects(workdir: pathlib.Path, splits: Mapping[str, Split]) -> None:
+    """Refuses to go on with other subjects than a run began with.
+
+    Those of the test split may change, as no training depends on them.
+
+    Raises:
+        InputError: Names the split and a subject that is new or gone.
+    """
+    path = workdir / "splits.json"
+    if not path.exists() or not _begun(workdir):
+        return
+    theirs, ours = _read(path, "subjects by split"), subjects(splits)
+    for name in ("train", "validation"):
+        then, now = theirs.get(name, []), ours.get(name, [])
+        differing = sorted(set(then) ^ set(now))
+        if differing:
+            kind = "is gone" if differing[0] in then else "is new"
+            raise InputError(
+                f"The subjects of the {name} split are not those of {path}, with which the run in "
+                f"{workdir} began: {differing[0]} {kind} ({len(differing)} differ). Put the data "
+                "back, or use another --workdir, or --fresh to start over."
+            )
+
+
 @contextlib.contextmanager
 def owned(
-    workdir: pathlib.Path, config: ml_collections.ConfigDict, *, mode: str, fresh: bool
+    workdir: pathlib.Path,
+    config: ml_collections.ConfigDict,
+    splits: Mapping[str, Split],
+    *,
+    mode: str,
+    fresh: bool,
 ) -> Iterator[logs.History]:
     """A workdir that is ours and of this config, with its history.
 
+    It then holds `config.json`, and `splits.json` where splits know their subjects: `{split:
+    [subject, ...]}`, so that it is on record who was trained on.
+
     Raises:
-        InputError: If it cannot be written, is another run's, or of another config.
+        InputError: If it cannot be written, is another run's, of another config, or of other
+            subjects.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -91,10 +137,25 @@ def owned(
         if fresh and first:
             _move_aside(workdir)
         check(workdir, config, mode=mode)  # Again: another run may have begun in the meantime.
+        check_subjects(workdir, splits)
         if first:
             content = json.dumps(_json(config), indent=1).encode()
             write_atomically(workdir / "config.json", content)
+            if known := subjects(splits):
+                write_atomically(workdir / "splits.json", json.dumps(known, indent=1).encode())
         yield logs.History(workdir / "metrics.jsonl", write=first)
+
+
+def _begun(workdir: pathlib.Path) -> bool:
+    rows = logs.read_rows(workdir / "metrics.jsonl")
+    return any((workdir / "checkpoints").glob("*/*")) or bool(rows)
+
+
+def _read(path: pathlib.Path, expected: str) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}); expected {expected}.") from error
 
 
 def _json(config: ml_collections.ConfigDict) -> dict[str, Any]:

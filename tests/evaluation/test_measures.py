@@ -132,7 +132,12 @@ def test_weak_labels_give_record_metrics_and_say_what_is_missing():
 
 def test_image_scores_alone():
     images = Predictions(("a", "b"), np.array([0, 1]), image=np.array([0.2, 0.1]))
-    assert measures.measure(images) == {"image_auc": 0.0, "image_average_precision": 0.5}
+    assert measures.measure(images) == {
+        "image_auc": 0.0,
+        "image_average_precision": 0.5,
+        "image_fpr95": 1.0,
+        "image_fpr95_ood_positive": 1.0,
+    }
     assert measures.undefined(images) == {}
 
 

@@ -1,6 +1,7 @@
 import io
 
 import numpy as np
+import ood_scenes
 import pixel_scenes
 import pytest
 from PIL import Image
@@ -68,7 +69,7 @@ def test_making_small_merges_squares():
 
 def test_images_flatter_than_a_square_and_of_other_types():
     scores = np.ones((2, 3000), np.float32)
-    small = overlays.reduced(0, "best", {"pixel": scores}, {}, np.zeros((2, 3000, 3), np.float32))
+    small = overlays.reduced(0, "best", {"pixel": scores}, {}, np.zeros((2, 3000, 3), np.int32))
     assert small.scores.shape == (1, 600)
     assert small.image is None
     assert list(overlays.panels(small, (0.0, 1.0), overlays.colors(3))) == ["score"]
@@ -119,3 +120,94 @@ def test_colours_without_a_palette_differ():
     assert not (found == overlays.OUTLIER).all(axis=1).any()
     given = np.zeros((2, 3), np.uint8)
     np.testing.assert_array_equal(overlays.colors(2, given), given)
+
+
+EVERY = range(ood_scenes.COUNT)
+
+
+def of_sets(order=EVERY, **options):
+    return ood_scenes.collected(order, overlays=4, **options).pixels.overlays
+
+
+def test_without_truth_of_pixels_each_set_is_shown_by_its_scores():
+    kept = [(overlay.of, overlay.place, overlay.kind) for overlay in of_sets()]
+    assert kept == [
+        # Image scores 1 3 2 5 4 2, then 4 5 1, 9 8, 5 7.
+        *(("", 3, "highest"), ("", 4, "highest"), ("", 2, "lowest"), ("", 0, "lowest")),
+        *(("scanner", 7, "highest"), ("scanner", 6, "highest"), ("scanner", 8, "lowest")),
+        *(("view", 9, "highest"), ("view", 10, "highest")),
+        *(("organ", 12, "highest"), ("organ", 11, "highest")),
+    ]
+
+
+def test_order_and_batching_change_nothing_in_sets():
+    expected = [(o.of, o.place, o.kind) for o in of_sets()]
+    for order, size in ((range(12, -1, -1), 1), ((4, 1, 7, 12, 10, 0, 8, 2, 6, 3, 5, 9, 11), 5)):
+        assert [(o.of, o.place, o.kind) for o in of_sets(order, size=size)] == expected
+
+
+def test_images_of_floats_are_shown():
+    overlay = of_sets()[0]
+    expected = np.round(255 * ood_scenes.SCENES[overlay.place][1]["image"])
+    assert np.abs(overlay.image - expected).max() <= 1
+    odd = np.full((2, 2, 1), np.nan, np.float32)
+    odd[0] = 7
+    small = overlays.reduced(0, "best", {"pixel": np.zeros((2, 2))}, {}, odd)
+    np.testing.assert_array_equal(small.image[..., 0], [[255, 255], [0, 0]])
+
+
+def test_truth_that_is_void_throughout_is_not_shown():
+    titles = {}
+    for overlay in of_sets():
+        titles[overlay.of] = list(overlays.panels(overlay, (0.0, 1.0), overlays.colors(4)))
+    assert titles[""] == titles["scanner"] == ["image", "truth", "predicted classes", "score"]
+    assert titles["view"] == titles["organ"] == ["image", "predicted classes", "score"]
+
+
+def test_background_covers_nothing_of_the_image():
+    overlay = of_sets()[0]
+    palette = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)], np.uint8)
+    drawn = overlays.panels(overlay, (0.0, 1.0), palette, background=3)["predicted classes"]
+    covered = overlays.panels(overlay, (0.0, 1.0), palette)["predicted classes"]
+    own = overlay.classes == 3
+    assert np.abs(decoded(drawn)[own] - overlay.image[own]).mean() < 25  # The JPEG's error.
+    assert np.abs(decoded(covered)[own] - overlay.image[own]).mean() > 50
+    assert np.abs(decoded(covered) - decoded(drawn))[~own].mean() < 25
+
+
+def test_scores_of_sets_are_laid_over_the_image():
+    shape = (16, 16)
+    image = np.zeros((*shape, 3), np.uint8)
+    image[:, 8:] = 255
+    scores = np.full(shape, 0.5, np.float32)
+    pictures = [
+        decoded(
+            overlays.panels(overlays.Overlay(0, kind, scores, image), (0.0, 1.0), image[0])["score"]
+        )
+        for kind in ("highest", "best")
+    ]
+    assert (pictures[0][:, 12] > pictures[0][:, 3] + 80).all()
+    assert (pictures[1] == pictures[1][0, 0]).all()
+
+
+def test_truth_of_pixels_goes_before_names():
+    of = pixel_scenes.split(classes=["digit" if i % 3 else "" for i in range(9)])
+    keeping = collecting.Keeping(overlays=2)
+    found = collecting.collect(of, pixel_scenes.batches(), keeping=keeping).pixels.overlays
+    assert [(o.place, o.kind, o.of) for o in found] == [
+        (o.place, o.kind, "") for o in gallery().overlays
+    ]
+
+
+def test_images_without_a_score_are_ranked_by_their_pixels():
+    def batches():
+        for scores, records in ood_scenes.batches():
+            yield {name: a for name, a in scores.items() if name != "image"}, records
+
+    keeping = collecting.Keeping(overlays=1)
+    state = collecting.collect(ood_scenes.split(), batches(), keeping=keeping).pixels
+    peaks = state.images["peak"]
+    for overlay in state.overlays:
+        own = [i for i, name in enumerate(ood_scenes.SETS) if name == overlay.of]
+        wanted = max if overlay.kind == "highest" else min
+        assert overlay.place == wanted(own, key=lambda i: peaks[i])

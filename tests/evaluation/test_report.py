@@ -4,6 +4,7 @@ import os
 import re
 
 import numpy as np
+import ood_scenes
 import pixel_scenes
 import pytest
 
@@ -232,3 +233,57 @@ def test_scores_of_pixels_can_be_reported_from_a_file(tmp_path):
     _, page = write(tmp_path, loaded)
     assert "photo" not in [v for _, name, v in page.attributes if name == "class"]
     assert set(measures.measure(loaded).values()) <= set(page.numbers)
+
+
+def test_page_has_a_table_of_sets_and_their_images(tmp_path):
+    predictions = ood_scenes.collected(overlays=4)
+    path, page = write(tmp_path / "a", predictions)
+    missing = set(measures.measure(predictions).values()) - set(page.numbers)
+    assert not missing
+    rows = [table for table in path.read_text().split("<h2") if 'id="sets"' in table]
+    for text in ("scanner", "view", "organ", "C1", "C3", "mean of 2", "mean of 3", "the same 6 in"):
+        assert text in rows[0]
+    anchors = {value for _, name, value in page.attributes if name == "id"}
+    assert {"sets", "segmentation", "images"} <= anchors
+    assert "C2" not in page.text  # A group without sets here.
+    # Curves of images, their histogram, boxes of sets, the scale of colours, the loss.
+    photos = [v for t, name, v in page.attributes if (t, name, v) == ("img", "class", "photo")]
+    shown = predictions.pixels.overlays
+    assert len(photos) == sum(3 if each.of in ("view", "organ") else 4 for each in shown)
+    assert page.tags.count("img") - len(photos) == 2 + 1 + 1 + 1 + 1
+    assert "scanner: among the lowest scores" in page.text
+    assert "in-distribution: among the highest scores" in page.text
+    again, _ = write(tmp_path / "b", ood_scenes.collected(overlays=4, size=5))
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_page_of_sets_makes_no_claim_about_pixels(tmp_path):
+    predictions = ood_scenes.collected(overlays=4)
+    found = measures.measure(predictions)
+    assert not any(
+        name.startswith(("pixel_au", "pixel_fpr", "per_image", "comp")) for name in found
+    )
+    _, page = write(tmp_path, predictions)
+    assert "The split has no truth per pixel." in page.text
+    count = ood_scenes.COUNT * ood_scenes.SHAPE[0] * ood_scenes.SHAPE[1]
+    assert f"; {count:,} pixels." in page.text
+    assert "pixels that are truly anomalous" not in page.text
+
+
+def test_dice_of_classes_stands_beside_their_overlap(tmp_path):
+    predictions = ood_scenes.collected()
+    found = measures.measure(predictions)
+    _, page = write(tmp_path, predictions)
+    for name in ood_scenes.CLASSES[:3]:
+        assert {found[f"dice/{name}"], found[f"per_subject/dice/{name}"]} <= set(page.numbers)
+    assert "Dice of patients" in page.text
+    _, page = write(tmp_path, ood_scenes.collected(of=ood_scenes.split(background=None)))
+    assert "Dice" not in page.text
+
+
+def test_sets_without_normal_images_can_be_reported(tmp_path):
+    labels = np.ones(ood_scenes.COUNT, int)
+    classes = [name or "other" for name in ood_scenes.SETS]
+    predictions = ood_scenes.collected(of=ood_scenes.split(labels=labels, classes=classes))
+    _, page = write(tmp_path, predictions)
+    assert "There are no in-distribution images to compare with." in page.text

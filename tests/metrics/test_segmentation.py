@@ -88,6 +88,24 @@ def test_absent_classes():
         assert np.isnan(metric(empty))
 
 
+@given(st.integers(0, 999))
+def test_counts_add_up_and_give_dice(seed):
+    truth, predicted = labels(seed)
+    each = segmentation.confusion_matrix(truth, predicted, classes=5)
+    counts = segmentation.class_counts(each)
+    assert counts.shape == (3, 5, 3)
+    np.testing.assert_array_equal(counts.sum(0), segmentation.class_counts(each.sum(0)))
+    np.testing.assert_array_equal(counts[..., 1].sum(-1), 20)
+    np.testing.assert_array_equal(
+        segmentation.dice_of_counts(counts.sum(0)), segmentation.dice(each.sum(0))
+    )
+
+
+def test_means_leave_out_what_is_undefined():
+    values = np.array([[1.0, np.nan, 3.0], [np.nan, np.nan, np.nan]])
+    np.testing.assert_array_equal(segmentation.mean_of_defined(values), [2, np.nan])
+
+
 def test_void_pixels_may_hold_anything():
     truth, predicted = labels(0)
     void = labels(1)[0] == 0

@@ -112,6 +112,51 @@ def test_cosine():
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-7)
 
 
+def test_cosine_restarts_of_document_000():
+    """150 steps: cycles of 10, 20, 40 and 80, each from the peak down to zero."""
+    fields = dict(schedule="cosine_restarts", cycles=4, cycle_factor=2.0)
+    actual = rates(150, learning_rate=0.4, **fields)[:150]
+    np.testing.assert_allclose(np.flatnonzero(np.isclose(actual, 0.4)), [0, 10, 30, 70])
+    for start, length in ((0, 10), (10, 20), (30, 40), (70, 80)):
+        expected = 0.4 * (1 + np.cos(np.pi * np.arange(length) / length)) / 2
+        np.testing.assert_allclose(actual[start : start + length], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_cosine_restarts_of_one_cycle_are_cosine():
+    plain = rates(8, learning_rate=0.4, schedule="cosine")
+    once = rates(8, learning_rate=0.4, schedule="cosine_restarts", cycles=1)
+    np.testing.assert_allclose(once, plain, rtol=1e-6)
+
+
+def test_a_stage_shorter_than_its_cycles_has_finite_rates():
+    assert np.isfinite(rates(2, learning_rate=0.4, schedule="cosine_restarts")).all()
+
+
+@pytest.mark.parametrize("wrong", [dict(cycles=0), dict(cycle_factor=0.0)])
+def test_cycles_out_of_range(wrong):
+    fields = dict(name="sgd", learning_rate=0.1, schedule="cosine_restarts", **wrong)
+    with pytest.raises(InputError, match="at least one cycle and a factor above 0"):
+        optimizers.build(fields, 10)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lars"])
+def test_undecayed_parameters_do_not_decay(name):
+    params = {"kernel": PARAMS, "inner": {"prototypes": PARAMS}}
+    fields = dict(name=name, learning_rate=RATE, weight_decay=DECAY)
+    gradient = jax.tree.map(lambda _: jnp.zeros(3), params)
+    everywhere = step(fields, params, gradient)
+    partly = step(fields | {"undecayed": ["prototypes"]}, params, gradient)
+    np.testing.assert_array_equal(partly["inner"]["prototypes"], np.zeros(3))
+    np.testing.assert_array_equal(partly["kernel"], everywhere["kernel"])
+    assert np.any(everywhere["inner"]["prototypes"])
+
+
+def test_undecayed_names_that_no_parameter_has():
+    fields = dict(name="adamw", learning_rate=RATE, weight_decay=DECAY, undecayed=["centre"])
+    with pytest.raises(InputError, match=r"no parameter is named 'centre'.*kernel"):
+        step(fields, {"kernel": PARAMS}, {"kernel": GRADIENT})
+
+
 def test_linear():
     actual = rates(8, learning_rate=0.4, schedule="linear")
     np.testing.assert_allclose(actual[[0, 4, 8]], [0.4, 0.2, 0.0], atol=1e-7)

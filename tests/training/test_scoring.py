@@ -13,7 +13,7 @@ import toy_runs
 from jaxad import methods
 from jaxad.data.split import Split
 from jaxad.errors import InputError
-from jaxad.evaluation import predictions
+from jaxad.evaluation import measures, predictions
 from jaxad.methods import base
 from jaxad.metrics import ranking, segmentation
 
@@ -173,3 +173,43 @@ def test_bad_fields_are_named_before_anything_is_written(field, value, tmp_path)
     with pytest.raises(InputError, match=f"config.{field}: expected"):
         toy_runs.run(config(**{field: value}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def named_sets(seed, count):
+    """Truth of whole images alone; anomalous ones are of two sets, classes have a background."""
+    made = split(seed, count, hidden=("anomaly",))
+    labels = made.labels.tolist()
+    return dataclasses.replace(
+        made,
+        classes=[
+            "" if not label else ("near", "far")[i % 3 == 0] for i, label in enumerate(labels)
+        ],
+        class_groups={"near": "C1", "far": "C2"},
+        background=0,
+        subjects=[f"{seed}/P{i // 4}" for i in range(count)],
+    )
+
+
+@pytest.mark.parametrize("spmd, count", [("shard_map", 8), ("pmap", 2)])
+def test_named_sets_and_dice_through_a_run(spmd, count, tmp_path, monkeypatch):
+    """The best checkpoint is that of the highest Dice on validation data."""
+    parts = {"train": (0, 16), "validation": (1, 6), "test": (2, 11)}
+    splits = {name: named_sets(*part) for name, part in parts.items()}
+    toy_runs.patch(monkeypatch, splits)
+    load = lambda name: types.SimpleNamespace(build=brightness, __name__=name)  # noqa: E731
+    monkeypatch.setattr(methods, "load", load)
+    run = config(spmd=spmd, **{"eval.checkpoint": "best", "eval.best_metric": "dice"})
+    found = toy_runs.run(run, tmp_path, devices=jax.devices()[:count])["test"]
+    assert "pixel_auc" not in found
+    scores = np.array([splits["test"].read(i)["image"].mean(-1).max() for i in range(11)])
+    for name in ("near", "far"):
+        own = np.array([each in ("", name) for each in splits["test"].classes])
+        exact = ranking.roc_auc(splits["test"].labels[own], scores[own])
+        assert found[f"class/{name}/image_auc"] == pytest.approx(exact, abs=1e-6)
+    assert {"sets/image_fpr95", "group/C1/image_auc", "dice/right", "per_subject/dice"} <= set(
+        found
+    )
+    loaded = predictions.load(tmp_path / "scores" / "test.npz")
+    assert measures.measure(loaded) == pytest.approx(found)
+    assert (tmp_path / "splits.json").exists()
+    assert "Out-of-distribution sets" in (tmp_path / "report" / "index.html").read_text()
