@@ -21,10 +21,12 @@ SCENES = dict(
     digits=(1, 1),
     unseen_digits=(1, 1),
     digit_size=(20, 22),
+    shifted_scenes=4,
     outliers=12,
     object_size=(8, 16),
 )
-STEPS = dict(deepmil=150, rtfm=150)
+EMBEDDED_SCENES = ("digit_scenes", "digit_shifts")
+STEPS = dict(deepmil=150, rtfm=150, aux_prototypes=200, fcdd=200, foreground_entropy=200)
 _RUN = {}
 
 
@@ -40,12 +42,17 @@ def config(name, preset="digits", **fields):
     with small.unlocked():
         small.data.threads = 1
         source = small.data.source
-        for key, value in (SCENES if source.name == "digit_scenes" else REELS).items():
+        for key, value in (SCENES if source.name in EMBEDDED_SCENES else REELS).items():
             if key in source:
                 source[key] = value
         for key in ("augment", "finetune_augment"):
-            if key in small.method:
+            if "crop" in small.method.get(key, ()):
                 small.method[key].crop = (32, 48)
+        for key, value in dict(features=16, passes=2, members=2).items():
+            if key in small.method and isinstance(small.method[key], int):
+                small.method[key] = value
+        if "dropout_rate" in small.method.get("network", ()) and "members" in small.method:
+            small.method.network.dropout_rate = 0.5
         if "width" in small.method.get("network", ()):
             small.method.network.width = 1 / 32
         elif "width" in small.method:
@@ -66,7 +73,7 @@ def config(name, preset="digits", **fields):
 
 def of_scenes(name):
     """Whether a system segments scenes."""
-    return configs.load(f"{ROOT}/configs/{name}.py").data.source.name == "digit_scenes"
+    return configs.load(f"{ROOT}/configs/{name}.py").data.source.name in EMBEDDED_SCENES
 
 
 def with_run(small):

@@ -15,14 +15,30 @@ from jaxad.losses import checks, masked
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Weibull", "cdf", "fit", "log_survival"]
+__all__ = [
+    "LogHistogram",
+    "Weibull",
+    "cdf",
+    "empty_histogram",
+    "fit",
+    "fit_histogram",
+    "histogram",
+    "log_survival",
+]
+
+_BINS = 16384
+_LOGS = (-12.0, 24.0)  # Scores from 6e-6 to 3e10; the outer bins take what lies beyond.
+_SHAPES = (-6.0, 12.0)  # Logarithms of the shapes that a fit can give.
+_HALVINGS = 48
 
 
 class Weibull(NamedTuple):
-    """Parameters, Python floats: shape (kappa, no unit) and scale (lambda, unit of the scores)."""
+    """Parameters: shape (kappa, no unit) and scale (lambda, unit of the scores); floats by `fit`,
+    scalar arrays by `fit_histogram`.
+    """
 
-    shape: float
-    scale: float
+    shape: float | jax.Array
+    scale: float | jax.Array
 
 
 def fit(
@@ -79,6 +95,104 @@ def fit(
     shape = float(np.exp(scipy.optimize.brentq(slope, lower, upper, xtol=1e-13, rtol=1e-14)))
     log_scale = np.log(samples[-1]) + np.log(np.mean(np.exp(shape * logs))) / shape
     return Weibull(shape, float(np.exp(log_scale)))
+
+
+class LogHistogram(NamedTuple):
+    """Scores by their logarithm: all that a fit needs, in bounded memory; sums merge.
+
+    Attributes:
+        counts: Scores in each bin, float32 `[16384]`.
+        sums: Of their logarithms, less the middle of the bin, `[16384]`.
+    """
+
+    counts: jax.Array
+    sums: jax.Array
+
+
+def empty_histogram() -> LogHistogram:
+    """A histogram of no scores.
+
+    Returns:
+        Zeros.
+    """
+    return LogHistogram(jnp.zeros(_BINS), jnp.zeros(_BINS))
+
+
+def histogram(
+    samples: jax.Array, where: jax.Array | None = None, *, axis_name: str | None = None
+) -> LogHistogram:
+    """Counts scores for `fit_histogram`; the sum of two histograms is that of all their scores.
+
+    Args:
+        samples: Scores, floats `[...]`, else a `TypeError`. Those at or below 0 do not count.
+        where: Real entries; broadcasts to `samples`, else a `ValueError`. The others may be
+            anything.
+        axis_name: Named axis of devices; all get the histogram of the global batch.
+
+    Returns:
+        The histogram.
+    """
+    checks.floating("samples", samples)
+    samples = masked.widen(samples)
+    real = masked.as_mask(where, samples.shape) & (samples > 0.0)
+    logs = jnp.log(jnp.where(real, samples, 1.0)).ravel()
+    width = (_LOGS[1] - _LOGS[0]) / _BINS
+    bins = jnp.clip(jnp.floor((logs - _LOGS[0]) / width), 0, _BINS - 1).astype(jnp.int32)
+    weights = real.ravel().astype(jnp.float32)
+    inside = logs - (_LOGS[0] + (bins + 0.5) * width)
+    empty = empty_histogram()
+    counted = LogHistogram(
+        empty.counts.at[bins].add(weights), empty.sums.at[bins].add(weights * inside)
+    )
+    return counted if axis_name is None else jax.lax.psum(counted, axis_name)
+
+
+def fit_histogram(scores: LogHistogram, *, tail_fraction: float = 1.0) -> Weibull:
+    """`fit` of scores that were only counted: on the device, within 1e-3 of it.
+
+    Scores of a bin (0.2 % wide) stand where their mean logarithm is.
+
+    Args:
+        scores: Of normal validation data.
+        tail_fraction: As for `fit`, else a `ValueError`; within a bin all scores are alike.
+
+    Returns:
+        Shape and scale, float32 scalars: shape from 0.0025 to 1.6e5 (where all scores are the
+        same); both 1 without scores.
+
+    References:
+        Document 000, section 3.3.
+    """
+    if not 0.0 < tail_fraction <= 1.0:
+        raise ValueError(f"tail_fraction: expected a number in (0, 1], got {tail_fraction}.")
+    checks.shape_equal("scores.counts", jnp.shape(scores.counts), (_BINS,))
+    checks.shape_equal("scores.sums", jnp.shape(scores.sums), (_BINS,))
+    width = (_LOGS[1] - _LOGS[0]) / _BINS
+    middles = _LOGS[0] + (jnp.arange(_BINS) + 0.5) * width
+    logs = middles + scores.sums / jnp.maximum(scores.counts, 1.0)
+    above = jnp.cumsum(scores.counts[::-1])[::-1] - scores.counts
+    number = jnp.sum(scores.counts)
+    weights = jnp.clip(tail_fraction * number - above, 0.0, scores.counts)
+    number = jnp.maximum(jnp.sum(weights), 1.0)
+    # In units of the largest, powers cannot overflow.
+    largest = jnp.max(jnp.where(weights > 0, logs, -jnp.inf), initial=_LOGS[0] - 1.0)
+    logs = jnp.where(weights > 0, logs - largest, 0.0)
+    mean = jnp.sum(weights * logs) / number
+
+    def halve(_, interval):
+        lower, upper = interval
+        middle = 0.5 * (lower + upper)
+        powers = weights * jnp.exp(jnp.exp(middle) * logs)
+        slope = jnp.sum(powers * logs) / jnp.sum(powers) - jnp.exp(-middle) - mean
+        return jnp.where(slope < 0, middle, lower), jnp.where(slope < 0, upper, middle)
+
+    bounds = tuple(jnp.asarray(bound, jnp.float32) for bound in _SHAPES)
+    lower, upper = jax.lax.fori_loop(0, _HALVINGS, halve, bounds)
+    shape = jnp.exp(0.5 * (lower + upper))
+    power_mean = jnp.sum(weights * jnp.exp(shape * logs)) / number
+    scale = jnp.exp(largest + jnp.log(jnp.maximum(power_mean, 1e-30)) / shape)
+    known = jnp.sum(scores.counts) > 0
+    return Weibull(jnp.where(known, shape, 1.0), jnp.where(known, scale, 1.0))
 
 
 def cdf(values: jax.Array, shape: jax.Array, scale: jax.Array) -> jax.Array:

@@ -54,6 +54,44 @@ def test_nearly_equal_samples_have_a_large_shape():
     np.testing.assert_allclose(fitted.scale, 1.0, rtol=1e-8)
 
 
+@pytest.mark.parametrize("tail", [1.0, 0.25])
+@pytest.mark.parametrize("case", CASES)
+def test_fit_of_counted_scores_is_near_the_exact_one(case, tail):
+    samples = vectors.part(vectors.load("aux_prototypes", "weibull"), case)["x"]
+    counted = weibull.histogram(jnp.asarray(samples, jnp.float32))
+    actual = jax.jit(lambda h: weibull.fit_histogram(h, tail_fraction=tail))(counted)
+    np.testing.assert_allclose(actual, weibull.fit(samples, tail_fraction=tail), rtol=1e-3)
+
+
+def test_histograms_add_up():
+    samples = jnp.asarray(np.random.default_rng(0).gamma(2.0, 1.0, (2, 50)), jnp.float32)
+    parts = [weibull.histogram(part) for part in samples]
+    whole = weibull.histogram(samples)
+    np.testing.assert_array_equal(parts[0].counts + parts[1].counts, whole.counts)
+    np.testing.assert_allclose(parts[0].sums + parts[1].sums, whole.sums, atol=1e-6)
+
+
+def test_scores_outside_the_mask_and_zeros_are_not_counted():
+    samples = jnp.array([[1.0, 0.0, jnp.nan], [2.0, -1.0, 3.0]])
+    where = jnp.array([[True, True, False], [True, True, True]])
+    assert float(weibull.histogram(samples, where).counts.sum()) == 3.0
+
+
+def test_fit_of_no_counted_scores_is_the_unit_exponential():
+    np.testing.assert_array_equal(weibull.fit_histogram(weibull.empty_histogram()), (1.0, 1.0))
+
+
+def test_fit_of_counted_equal_scores_is_steep_and_finite():
+    shape, scale = weibull.fit_histogram(weibull.histogram(jnp.full(9, 3.0)))
+    assert 1e5 < float(shape) < 1e6
+    np.testing.assert_allclose(scale, 3.0, rtol=1e-3)
+
+
+def test_counted_scores_beyond_the_bins_stay_in_the_outer_ones():
+    counted = weibull.histogram(jnp.array([1e-30, 1e30]))
+    assert float(counted.counts[0]) == float(counted.counts[-1]) == 1.0
+
+
 def test_samples_outside_the_mask_do_not_count():
     samples = np.random.default_rng(0).gamma(2.0, 1.0, (4, 5))
     where = np.ones((4, 5), bool)

@@ -17,7 +17,7 @@ import tiny
 from jaxad import config as configs
 from jaxad import methods
 from jaxad.data import pipeline
-from jaxad.methods import scene_inference, scene_sampling, segmentation
+from jaxad.methods import scans, scene_inference, scene_sampling, segmentation
 from jaxad.training import finished, optimizers, planning, spmd
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -166,7 +166,8 @@ def test_sections_name_every_hyper_parameter(name):
         if "inference" in method:
             assert set(method.inference) == set(scene_inference.Inference._fields), preset
         for section in {"augment", "finetune_augment"} & set(method):
-            assert set(method[section]) == set(scene_sampling.Scenes._fields), preset
+            drawn_as = scene_sampling.Scenes if "crop" in method[section] else scans.Drawing
+            assert set(method[section]) == set(drawn_as._fields), preset
         if "network" in method:
             given = {
                 field.name
@@ -224,15 +225,21 @@ def trained(name):
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in LEARNING}))
 def test_anomalies_score_higher(name):
-    """Videos of the training split; pixels of the test split, whose objects were never seen."""
+    """Videos of the training split; pixels, or images, of the test split, whose anomalies were
+    never seen.
+    """
     states = {stage: state for stage, (state, _) in trained(name).items()}
     split = tiny.splits(name)["test" if name in SCENES else "train"]
     rows = [split.read(i) for i in range(len(split))]
     batch = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
     batch |= {"valid": np.ones(len(rows), bool), "index": np.arange(len(rows), dtype=np.int32)}
-    if name in SCENES:
+    if "anomaly" in batch:
         pixel, truth = score(name, states, batch).pixel, batch["anomaly"]
         assert pixel[truth == 1].mean() > pixel[truth == 0].mean()
+        return
+    if name in SCENES:
+        image = score(name, states, batch).image
+        assert image[split.labels == 1].mean() > image[split.labels == 0].mean()
         return
     batch["length"] = np.full(len(rows), batch["features"].shape[2], np.int32)
     image = score(name, states, batch).image

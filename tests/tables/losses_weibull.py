@@ -31,5 +31,39 @@ def row(function):
     )
 
 
-ROWS = [row(weibull.cdf), row(weibull.log_survival)]
+SAMPLES = np.random.default_rng(1).gamma(4.0, 60.0, (8, 3))
+WHERE = np.random.default_rng(2).random((8, 3)) < 0.7
+SCORES = weibull.LogHistogram(
+    np.random.default_rng(3).integers(0, 3, 16384).astype(float), np.zeros(16384)
+)
+
+ROWS = [
+    row(weibull.cdf),
+    row(weibull.log_survival),
+    Row(
+        weibull.histogram,
+        {"samples": np.where(WHERE, SAMPLES, np.nan), "where": WHERE},
+        rows=("samples", "where"),
+        coupled=True,
+        outputs="same",
+        errors=[
+            ({"samples": np.ones((8, 3), int)}, TypeError, "samples: expected a floating-point"),
+            ({"where": np.ones(2, bool)}, ValueError, r"where.*\(8, 3\).*\(2,\)"),
+        ],
+    ),
+    Row(
+        weibull.fit_histogram,
+        {"scores": SCORES},
+        options={"tail_fraction": 0.5},
+        outputs="same",
+        errors=[
+            (
+                {"scores": weibull.LogHistogram(np.zeros(5), np.zeros(16384))},
+                ValueError,
+                r"scores.counts.*\(16384,\).*\(5,\)",
+            ),
+            ({"tail_fraction": 0.0}, ValueError, "tail_fraction: expected"),
+        ],
+    ),
+]
 HOST = {weibull.fit: "runs scipy on the host, once, over all scores of the validation data"}
