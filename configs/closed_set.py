@@ -69,7 +69,7 @@ def camvid_cpu() -> ml_collections.ConfigDict:
     config = camvid()
     config.method.network = sections.small_resnet()
     config.stages.train = sections.camvid_cpu_stage()
-    configs.override(config, {"eval.every_steps": 500, "checkpoint.every_steps": 250})
+    configs.override(config, {"eval.every_steps": 150, "checkpoint.every_steps": 150})
     return config
 
 

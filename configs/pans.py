@@ -95,7 +95,7 @@ def camvid_cpu() -> ml_collections.ConfigDict:
     config.method.network.update(width=0.25, depths=(1, 1, 1, 1))
     config.stages.train = sections.camvid_cpu_stage()
     config.seed = 0
-    configs.override(config, {"eval.every_steps": 500, "checkpoint.every_steps": 250})
+    configs.override(config, {"eval.every_steps": 150, "checkpoint.every_steps": 150})
     return config
 
 

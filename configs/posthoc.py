@@ -57,6 +57,11 @@ def posthoc(score: str, source: dict, *, num_classes: int, run: str) -> ml_colle
 def on_digits(score: str) -> ml_collections.ConfigDict:
     run = "runs/pans-digits_linear" if score == "dropout" else "runs/closed_set-digits"
     config = posthoc(score, datasets.digit_scenes(), num_classes=8, run=run)
+    # Lengths in pixels were chosen for scenes of 1024 x 2048 and 720 x 1280; these are 64 x 96.
+    config.method.suppression_width = 1
+    config.method.suppression_iterations = 1
+    config.method.smoothing_dilation = 1
+    config.method.crf_sigma = 1.0
     config.eval.batch_size = 20
     return config
 
@@ -74,6 +79,11 @@ def on_streethazards(score: str) -> ml_collections.ConfigDict:
 def on_camvid(score: str, preset: str = "camvid") -> ml_collections.ConfigDict:
     run = f"runs/pans-{preset}_linear" if score == "dropout" else f"runs/closed_set-{preset}"
     config = posthoc(score, datasets.camvid_half(), num_classes=10, run=run)
+    # Lengths in pixels, as in `on_digits`: a quarter or less.
+    config.method.suppression_width = 1
+    config.method.suppression_iterations = 1
+    config.method.smoothing_dilation = 1
+    config.method.crf_sigma = 2.5
     config.eval.batch_size = 8
     return config
 

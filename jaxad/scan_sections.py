@@ -91,11 +91,14 @@ def digits(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         config: Changed in place.
     """
     config.method.num_classes = 7
-    config.method.network.width = 0.125
+    config.method.network.width = 0.25
     config.method.augment.update(pixels=4.0, patch=9, swaps=40, displacement=4.0)
+    config.stages.train.batch_size = 16
+    config.stages.train.optimizer.learning_rate = 3e-3
+    config.stages.train.optimizer.cycles = 1  # The steps are too few for restarts.
     config.eval.batch_size = 20
-    intervals = {"eval.every_steps": 150, "checkpoint.every_steps": 150}
-    configs.override(config, {"stages.train.steps": 1_500, **intervals})
+    intervals = {"eval.every_steps": 100, "checkpoint.every_steps": 100}
+    configs.override(config, {"stages.train.steps": 600, **intervals})
     return config
 
 

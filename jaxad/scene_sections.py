@@ -181,7 +181,7 @@ def digits_stage() -> dict[str, Any]:
 
 def camvid_cpu_stage() -> dict[str, Any]:
     """`digits_stage` for CamVid at half resolution."""
-    return configs.stage(batch_size=8, steps=500, optimizer=adamw(3e-3, weight_decay=1e-4))
+    return configs.stage(batch_size=8, steps=300, optimizer=adamw(3e-3, weight_decay=1e-4))
 
 
 def adamw(learning_rate: float, *, weight_decay: float) -> dict[str, Any]:

@@ -53,6 +53,24 @@ TINY_FINETUNING = (
 )
 
 
+# And of the medical systems.
+TINY_SCANS = (
+    "--config.data.source.size=(32,48)",
+    "--config.data.source.digit_size=(16,20)",
+    "--config.data.source.train_scenes=8",
+    "--config.data.source.validation_scenes=4",
+    "--config.data.source.test_scenes=4",
+    "--config.data.source.shifted_scenes=3",
+    "--config.stages.train.steps=4",
+    "--config.stages.train.batch_size=4",
+    "--config.method.network.width=0.03125",
+    "--config.log.every_steps=2",
+    "--config.eval.batch_size=4",
+    "--config.eval.every_steps=2",
+    "--config.checkpoint.every_steps=2",
+)
+
+
 def environment(devices=1, cache=True):
     """One device by default, and the compilation cache of the tests."""
     own = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "PYTHONPATH")}

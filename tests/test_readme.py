@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+import volume_files
 
 README = (command_line.ROOT / "README.md").read_text()
 SMALL = " ".join(command_line.TINY)
@@ -53,7 +54,23 @@ def files(tmp_path_factory):
         (folder / f"{part}.list").write_text("\n".join(names) + "\n")
     np.save(folder / "gt.npy", np.concatenate(truth))
     (folder / "labels.txt").write_text("\n".join(labels) + "\n")
+    write_volumes(folder)
     return folder
+
+
+def write_volumes(folder):
+    """Five patients of two classes, and an OoD set: what `data/own_volumes` stands for."""
+    rng = np.random.default_rng(0)
+    for part in ("own_volumes/images", "own_volumes/labels", "own_ood/images"):
+        (folder / part).mkdir(parents=True)
+    (folder / "own_volumes" / "classes.csv").write_text("id,name\n1,organ\n0,background\n")
+    for i in range(5):
+        labels = np.zeros((12, 14, 3), np.uint8)
+        labels[4:8, 4:9] = 1
+        scan = rng.normal(size=labels.shape).astype(np.float32) + labels
+        volume_files.write_nifti(folder / "own_volumes" / "images" / f"p{i}.nii.gz", scan)
+        volume_files.write_nifti(folder / "own_volumes" / "labels" / f"p{i}.nii.gz", labels)
+    volume_files.write_nifti(folder / "own_ood" / "images" / "q.nii.gz", -scan)
 
 
 def smaller(command, files, workdir):
@@ -71,6 +88,15 @@ def smaller(command, files, workdir):
     scenes = " ".join(command_line.TINY_SCENES)
     network = " ".join(command_line.TINY_NETWORK)
     finetuning = " ".join(command_line.TINY_FINETUNING)
+    scans = " ".join(command_line.TINY_SCANS)
+    if "configs/aux_prototypes.py --table" in command:
+        rows = "--rows=FCDD,network\\ alone --seeds=0"
+        return f"{command} {rows} {scans} --workdir={workdir}/scans"
+    if ":own_volumes" in command:
+        roots = f"--config.data.source.root={files} --config.data.source.cache={workdir}/cache"
+        return f"{command} {roots} --config.data.source.size=(16,16)"
+    if "configs/aux_prototypes.py" in command:
+        return f"{command} {scans} --workdir={workdir}/aux_prototypes"
     if "configs/pebal.py --table" in command:
         rows = "--rows=energy"  # And PEBAL, whose network it scores.
         tiny = f"{scenes} {network} {finetuning}"

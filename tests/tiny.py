@@ -60,6 +60,8 @@ def config(name, preset="digits", **fields):
         for key, section in small.stages.items():
             configs.override(small, {f"stages.{key}.steps": STEPS.get(name, 40)})
             section.outlier_share = 1.0 if section.outlier_share else 0.0
+        if source.name == "digit_shifts":  # So few images and channels need larger steps.
+            small.stages.train.optimizer.update(learning_rate=1e-2, cycles=1)
         if name == "feature_norm" or name == "posthoc":
             for section in small.stages.values():
                 section.steps = 0
