@@ -26,7 +26,7 @@ SCENES = dict(
     object_size=(8, 16),
 )
 EMBEDDED_SCENES = ("digit_scenes", "digit_shifts")
-STEPS = dict(deepmil=150, rtfm=150, aux_prototypes=200, fcdd=200, foreground_entropy=200)
+STEPS = dict(deepmil=150, rtfm=150, aux_prototypes=200, fcdd=200)
 _RUN = {}
 
 
@@ -52,7 +52,7 @@ def config(name, preset="digits", **fields):
             if key in small.method and isinstance(small.method[key], int):
                 small.method[key] = value
         if "dropout_rate" in small.method.get("network", ()) and "members" in small.method:
-            small.method.network.dropout_rate = 0.5
+            small.method.network.dropout_rate = 0.1
         if "width" in small.method.get("network", ()):
             small.method.network.width = 1 / 32
         elif "width" in small.method:

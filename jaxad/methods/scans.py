@@ -171,13 +171,16 @@ def draw_scans(
     return images, segments
 
 
-def draw_outliers(drawing: Drawing, rng: jax.Array, images: jax.Array) -> jax.Array:
+def draw_outliers(
+    drawing: Drawing, rng: jax.Array, images: jax.Array, *, axis_name: str | None = base.AXIS
+) -> jax.Array:
     """An outlier made of each scan.
 
     Args:
         drawing: How.
         rng: The same on all devices.
         images: Of `draw_scans`.
+        axis_name: Named axis of devices; None: there is one.
 
     Returns:
         As the images.
@@ -190,7 +193,7 @@ def draw_outliers(drawing: Drawing, rng: jax.Array, images: jax.Array) -> jax.Ar
         displacement=drawing.displacement,
     )
     changed, _ = outliers.random_operations(
-        base.example_keys(rng, images.shape[0]),
+        base.example_keys(rng, images.shape[0], axis_name=axis_name),
         images,
         operations=[known[OPERATIONS.index(name)] for name in drawing.operations],
         probabilities=drawing.probabilities or None,

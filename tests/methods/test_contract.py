@@ -223,13 +223,16 @@ def trained(name):
     return found
 
 
-@pytest.mark.parametrize("name", sorted({name for name, _ in LEARNING}))
+# The score of `foreground_entropy` needs a network that finds foreground, which none this narrow
+# does; its own tests give it one.
+@pytest.mark.parametrize("name", sorted({name for name, _ in LEARNING} - {"foreground_entropy"}))
 def test_anomalies_score_higher(name):
-    """Videos of the training split; pixels, or images, of the test split, whose anomalies were
-    never seen.
+    """Videos of the training split; pixels of the test split, whose objects were never seen; of
+    systems that make outliers of training scans such outliers.
     """
     states = {stage: state for stage, (state, _) in trained(name).items()}
-    split = tiny.splits(name)["test" if name in SCENES else "train"]
+    exposed = "exposure_weight" in tiny.config(name).method
+    split = tiny.splits(name)["test" if name in SCENES and not exposed else "train"]
     rows = [split.read(i) for i in range(len(split))]
     batch = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
     batch |= {"valid": np.ones(len(rows), bool), "index": np.arange(len(rows), dtype=np.int32)}
@@ -237,9 +240,12 @@ def test_anomalies_score_higher(name):
         pixel, truth = score(name, states, batch).pixel, batch["anomaly"]
         assert pixel[truth == 1].mean() > pixel[truth == 0].mean()
         return
-    if name in SCENES:
-        image = score(name, states, batch).image
-        assert image[split.labels == 1].mean() > image[split.labels == 0].mean()
+    if exposed:
+        drawing = scans.parse(tiny.config(name).method.augment)
+        images = jnp.asarray(batch["image"])
+        outliers = scans.draw_outliers(drawing, jax.random.key(5), images, axis_name=None)
+        changed = score(name, states, batch | {"image": np.asarray(outliers)}).image
+        assert changed.mean() > score(name, states, batch).image.mean()
         return
     batch["length"] = np.full(len(rows), batch["features"].shape[2], np.int32)
     image = score(name, states, batch).image
