@@ -16,7 +16,7 @@ Preset = Callable[[], ml_collections.ConfigDict]
 
 
 def drawing(**fields: Any) -> dict[str, Any]:
-    """How scans and outliers are drawn, see `jaxad.methods.scans.Drawing`.
+    """How scans and outliers are drawn, see `jaxad.methods.scan_sampling.Drawing`.
 
     Args:
         fields: Those that differ. Sizes are the document's, strengths TorchIO's: its supplement,

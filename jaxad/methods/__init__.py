@@ -13,6 +13,7 @@ def names() -> list[str]:
     """The systems that can be named in `config.method.name`."""
     shared = (
         "base",
+        "scan_sampling",
         "scans",
         "scene_inference",
         "scene_sampling",

@@ -22,7 +22,7 @@ from jaxad.losses import (
     prototypes,
     weibull,
 )
-from jaxad.methods import base, scans, segmentation
+from jaxad.methods import base, scan_sampling, scans, segmentation
 from jaxad.models.prototype_head import ACTIVATIONS, PrototypeHead
 
 EXPOSURES = {
@@ -63,7 +63,7 @@ def build(
         background: Its class; None: K - 1.
         network: `name`, "unet" or "deeplab_v3", and its options.
         normalisation: Of images, see `scans.NORMALISATIONS`.
-        augment: Fields of `scans.Drawing`.
+        augment: Fields of `scan_sampling.Drawing`.
         features: N, of an embedding.
         activation: Of the head, one of `prototype_head.ACTIVATIONS`.
         first_variances: "data": per class the mean squared difference of its training pixels from
@@ -75,7 +75,7 @@ def build(
         posterior_weight: Of the cross-entropy of the classes by eq. 5, part of no loss of the
             document.
         auxiliary_weight: Of the cross-entropy of the network's auxiliary logits.
-        labels: How classes come to the size of embeddings, see `scans.labels_at`.
+        labels: How classes come to the size of embeddings, see `scan_sampling.labels_at`.
         passes: Scans and outliers in one forward pass or two, see `scans.exposed_stage`.
         reduce: Of the score map to the image's score: "sum", or "mean" for images of several sizes.
         tail_share: Share of the largest validation scores that the Weibull distribution is fitted
@@ -89,7 +89,7 @@ def build(
         ("activation", activation, ACTIVATIONS),
         ("first_variances", first_variances, FIRST_VARIANCES),
         ("exposure", exposure, tuple(EXPOSURES)),
-        ("labels", labels, scans.LABEL_RULES),
+        ("labels", labels, scan_sampling.LABEL_RULES),
         ("passes", passes, scans.PASSES),
         ("reduce", reduce, tuple(IMAGE_SCORES)),
     ):
@@ -110,7 +110,7 @@ def build(
         dtype=dtype,
     )
     head = PrototypeHead(num_classes, features, activation, jnp.dtype(dtype))
-    at = functools.partial(scans.labels_at, rule=labels, num_classes=num_classes)
+    at = functools.partial(scan_sampling.labels_at, rule=labels, num_classes=num_classes)
     objective = functools.partial(
         _objective,
         head,
@@ -122,7 +122,7 @@ def build(
         looks,
         head,
         optimizers["train"],
-        scans.parse(augment),
+        scan_sampling.parse(augment),
         objective,
         weight=exposure_weight,
         passes=passes,

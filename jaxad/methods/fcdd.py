@@ -13,7 +13,7 @@ import optax
 
 from jaxad import fields, resampling
 from jaxad.losses import fcdd, prototypes
-from jaxad.methods import base, scans, segmentation
+from jaxad.methods import base, scan_sampling, scans, segmentation
 from jaxad.models.prototype_head import OneChannel
 
 OBJECTIVES = {"fcdd": fcdd.fcdd, "batch_mean": fcdd.batch_mean_released}
@@ -42,7 +42,7 @@ def build(
         background: Its class; None: K - 1.
         network: `name`, "unet" or "deeplab_v3", and its options.
         normalisation: Of images, see `scans.NORMALISATIONS`.
-        augment: Fields of `scans.Drawing`.
+        augment: Fields of `scan_sampling.Drawing`.
         objective: "fcdd", eq. 3, or "batch_mean", one mean over scans and outliers, as released.
         exposure_weight: Of the objective beside the cross-entropy.
         auxiliary_weight: Of the cross-entropy of the network's auxiliary logits.
@@ -67,7 +67,7 @@ def build(
         looks,
         head,
         optimizers["train"],
-        scans.parse(augment),
+        scan_sampling.parse(augment),
         functools.partial(_objective, head, OBJECTIVES[objective]),
         weight=exposure_weight,
         passes=passes,

@@ -17,7 +17,7 @@ import optax
 from jaxad import fields
 from jaxad.errors import InputError
 from jaxad.losses import entropy
-from jaxad.methods import base, scans, segmentation
+from jaxad.methods import base, scan_sampling, scans, segmentation
 
 
 def build(
@@ -44,7 +44,7 @@ def build(
         background: Its class; None: K - 1.
         network: `name`, one of `segmentation.NETWORKS`, and its options.
         normalisation: Of images, see `scans.NORMALISATIONS`.
-        augment: Fields of `scans.Drawing`; no outliers are made.
+        augment: Fields of `scan_sampling.Drawing`; no outliers are made.
         members: Networks of the ensemble: other initial parameters, augmentation and dropout; the
             same batches, so that they are one program.
         members_at_once: How many are computed side by side; 0: all. Fewer take less memory, and a
@@ -75,7 +75,7 @@ def build(
     stage = _stage(
         looks,
         optimizers["train"],
-        scans.parse(augment),
+        scan_sampling.parse(augment),
         members=members,
         at_once=members_at_once or members,
         auxiliary_weight=auxiliary_weight,
@@ -114,7 +114,7 @@ def build(
 def _stage(
     looks: scans.Looks,
     tx: optax.GradientTransformation,
-    drawing: scans.Drawing,
+    drawing: scan_sampling.Drawing,
     *,
     members: int,
     at_once: int,
@@ -125,7 +125,9 @@ def _stage(
     def member_loss(batch, own):
         variables, rng = own
         for_images, for_dropout = jax.random.split(rng)
-        images, segments = scans.draw_scans(drawing, looks, for_images, batch)
+        images, segments = scan_sampling.draw_scans(
+            drawing, for_images, batch, background=looks.background
+        )
         out, kept = scans.train_apply(looks, variables, images, batch["valid"], for_dropout)
         value = scans.segmentation_loss(looks, out.logits, segments, batch["valid"])
         if out.auxiliary is not None and auxiliary_weight:

@@ -11,7 +11,7 @@ import tiny
 from jaxad.data import pipeline
 from jaxad.errors import InputError
 from jaxad.losses import inclusion, weibull
-from jaxad.methods import aux_prototypes, base, scans
+from jaxad.methods import aux_prototypes, base, scan_sampling, scans
 from jaxad.models.prototype_head import PrototypeHead
 from jaxad.training import experiment, fitting, planning, signals, spmd
 
@@ -52,7 +52,7 @@ def test_hand_example_of_the_objective():
     }
     pixel = jnp.broadcast_to(jnp.array([1.0, 0.0]), (8, 1, 1, 2))
     seen = scans.Exposed(pixel, pixel, jnp.zeros((8, 1, 1), jnp.int32), jnp.ones(8, bool))
-    at = functools.partial(scans.labels_at, rule="first", num_classes=2)
+    at = functools.partial(scan_sampling.labels_at, rule="first", num_classes=2)
 
     def loss(seen):
         return aux_prototypes._objective(

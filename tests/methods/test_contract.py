@@ -17,7 +17,7 @@ import tiny
 from jaxad import config as configs
 from jaxad import methods
 from jaxad.data import pipeline
-from jaxad.methods import scans, scene_inference, scene_sampling, segmentation
+from jaxad.methods import scan_sampling, scene_inference, scene_sampling, segmentation
 from jaxad.training import finished, optimizers, planning, spmd
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -166,7 +166,7 @@ def test_sections_name_every_hyper_parameter(name):
         if "inference" in method:
             assert set(method.inference) == set(scene_inference.Inference._fields), preset
         for section in {"augment", "finetune_augment"} & set(method):
-            drawn_as = scene_sampling.Scenes if "crop" in method[section] else scans.Drawing
+            drawn_as = scene_sampling.Scenes if "crop" in method[section] else scan_sampling.Drawing
             assert set(method[section]) == set(drawn_as._fields), preset
         if "network" in method:
             given = {
@@ -241,9 +241,9 @@ def test_anomalies_score_higher(name):
         assert pixel[truth == 1].mean() > pixel[truth == 0].mean()
         return
     if exposed:
-        drawing = scans.parse(tiny.config(name).method.augment)
+        drawing = scan_sampling.parse(tiny.config(name).method.augment)
         images = jnp.asarray(batch["image"])
-        outliers = scans.draw_outliers(drawing, jax.random.key(5), images, axis_name=None)
+        outliers = scan_sampling.draw_outliers(drawing, jax.random.key(5), images, axis_name=None)
         changed = score(name, states, batch | {"image": np.asarray(outliers)}).image
         assert changed.mean() > score(name, states, batch).image.mean()
         return
