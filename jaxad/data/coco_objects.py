@@ -24,7 +24,7 @@ from PIL import Image
 
 from jaxad.data import coco_annotations, image_files
 from jaxad.data.coco_annotations import Proxy
-from jaxad.data.scene_layouts import absolute
+from jaxad.data.option_checks import absolute
 from jaxad.data.split import Split
 from jaxad.errors import InputError
 

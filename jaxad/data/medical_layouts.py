@@ -9,15 +9,14 @@ Source: the data sets as their owners publish them; section 7 of the notes on th
 
 import csv
 import fnmatch
-import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jaxad.data import dicom_series, image_files, medical_files
+from jaxad.data import dicom_series, image_files, medical_files, option_checks
 from jaxad.data.feature_files import listed
 from jaxad.data.medical_files import Study
-from jaxad.data.scene_layouts import absolute
+from jaxad.data.option_checks import absolute
 from jaxad.errors import InputError
 
 
@@ -37,24 +36,7 @@ def find(section: Mapping[str, Any], field: str, base: str = "") -> tuple[Study,
         InputError: For an unknown layout or option, missing folders, or, listed by file, files that
             do not fit the layout.
     """
-    options = {name: value for name, value in section.items() if value is not None}
-    layout = options.pop("layout", None)
-    if layout not in LAYOUTS:
-        raise InputError(
-            f"config.data.source.{field}.layout={layout!r} is unknown; expected one of "
-            f"{sorted(LAYOUTS)}."
-        )
-    function = LAYOUTS[layout]
-    known = inspect.signature(function).parameters
-    missing = [n for n, p in known.items() if p.default is p.empty and n not in options]
-    unknown = [n for n in options if n not in known]
-    if unknown or missing:
-        wrong = f"has no field {unknown}" if unknown else f"needs {missing}"
-        raise InputError(
-            f"config.data.source.{field} {wrong} for the layout {layout!r}; its fields are "
-            f"{list(known)}."
-        )
-    options["root"] = absolute(base, options["root"])
+    function, options = option_checks.layout(section, LAYOUTS, field, base)
     if not os.path.isdir(options["root"]):
         raise InputError(
             f"config.data.source.{field}.root: the folder {options['root']} is missing."

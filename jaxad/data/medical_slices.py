@@ -34,7 +34,7 @@ from jaxad.data import (
 from jaxad.data.feature_files import listed
 from jaxad.data.medical_files import Study
 from jaxad.data.medical_options import Section
-from jaxad.data.scene_layouts import absolute
+from jaxad.data.option_checks import absolute
 from jaxad.data.split import Split
 from jaxad.data.volume_slices import VOID, Preparation
 from jaxad.errors import InputError

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from jaxad.data import grey_images, image_files
-from jaxad.data.scene_layouts import absolute
+from jaxad.data.option_checks import absolute
 from jaxad.errors import InputError
 
 FITS = ("cover", "none")

@@ -7,12 +7,11 @@ Source: sections 6 and 7 of the notes on documents 001, 004 and 002, from the re
 (`DarioFontanel/PAnS`, `hendrycks/anomaly-seg`, `tianyu0207/PEBAL`, `robin-chan/meta-ood`).
 """
 
-import inspect
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from jaxad.data import scene_classes, scene_files
+from jaxad.data import option_checks, scene_classes, scene_files
 from jaxad.data.feature_files import listed
 from jaxad.data.scene_classes import ClassTable, Codes
 from jaxad.data.scene_files import Scene
@@ -58,38 +57,11 @@ def find(section: Mapping[str, Any], field: str, base: str = "") -> Found:
         InputError: For an unknown layout or option, missing folders, or, listed by file, images and
             label maps that do not pair up.
     """
-    options = {name: value for name, value in section.items() if value is not None}
-    layout = options.pop("layout", None)
-    if layout not in LAYOUTS:
-        raise InputError(
-            f"config.data.source.{field}.layout={layout!r} is unknown; expected one of "
-            f"{sorted(LAYOUTS)}."
-        )
-    function = LAYOUTS[layout]
-    known = inspect.signature(function).parameters
-    missing = [n for n, p in known.items() if p.default is p.empty and n not in options]
-    unknown = [n for n in options if n not in known]
-    if unknown or missing:
-        wrong = f"has no field {unknown}" if unknown else f"needs {missing}"
-        raise InputError(
-            f"config.data.source.{field} {wrong} for the layout {layout!r}; its fields are "
-            f"{list(known)}."
-        )
-    options["root"] = absolute(base, options["root"])
+    function, options = option_checks.layout(section, LAYOUTS, field, base)
     found = function(**options)
     if not found.scenes:
         raise InputError(f"config.data.source.{field}: {options['root']} holds no images.")
     return found
-
-
-def absolute(base: str, path: str) -> str:
-    """The path in a folder, absolute, so that reader processes and a changed folder do not matter.
-
-    Args:
-        base: Folder; counts for a relative path.
-        path: Path; "~" is the user's home in both.
-    """
-    return os.path.abspath(os.path.join(os.path.expanduser(base), os.path.expanduser(path)))
 
 
 def plain(

@@ -22,7 +22,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxad.data import image_files, outlier_objects, scene_classes, scene_layouts, scene_reader
+from jaxad.data import (
+    image_files,
+    option_checks,
+    outlier_objects,
+    scene_classes,
+    scene_layouts,
+    scene_reader,
+)
 from jaxad.data.image_files import Header
 from jaxad.data.scene_classes import OUTLIER, VOID, ClassTable, Codes
 from jaxad.data.scene_files import Scene
@@ -122,7 +129,7 @@ def record_shapes(
     known of it.
     """
     size = _checked_size("size", size)
-    if size is None and not os.path.isdir(scene_layouts.absolute(root, train["root"])):
+    if size is None and not os.path.isdir(option_checks.absolute(root, train["root"])):
         size = scene_layouts.KNOWN_SIZES.get(train["layout"])
     if size is None:
         first = scene_layouts.find(train, "train", root).scenes[0]

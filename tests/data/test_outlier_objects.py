@@ -16,11 +16,12 @@ SMALL = dict(count=6, object_size=(8, 12))
 @pytest.mark.parametrize(
     "section, message",
     [
-        (dict(root="."), "one of the layouts .*coco_proxy.*photo_objects"),
-        (dict(layout="coco", root="."), "one of the layouts"),
-        (dict(layout="coco_proxy"), "of them at least root"),
-        (dict(layout="coco_proxy", root=".", objects=3), "some of the fields .*'classes_share'"),
-        (dict(layout="photo_objects", root="."), "some of the fields .*'count'"),
+        (dict(root="."), r"outliers.layout=None .*\['coco_proxy', 'photo_objects'\]"),
+        (dict(layout="coco", root="."), "outliers.layout='coco' is unknown"),
+        (dict(layout="coco_proxy"), r"outliers needs \['root'\]"),
+        (dict(layout="coco_proxy", root=".", objects=3), r"has no field \['objects'\]"),
+        (dict(layout="coco_proxy", root=".", inlier_classes=()), r"has no field \['inlier_cl"),
+        (dict(layout="photo_objects", root="."), r"has no field \['root'\].*'count'"),
     ],
 )
 def test_wrong_sections(section, message):
