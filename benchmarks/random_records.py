@@ -39,11 +39,12 @@ def shapes(config: Any, stage: str | None = None) -> dict[str, RecordShape]:
 def canvas_of(options: Mapping[str, Any]) -> tuple[int, int]:
     """Height and width of the outlier objects of a source of scenes."""
     outliers = options.get("outliers")
-    if isinstance(outliers, Mapping):
-        return tuple(outliers["object_size"])
-    if "object_size" not in options:
+    section = outliers if isinstance(outliers, Mapping) else options
+    if "object_size" not in section:
         raise InputError(f"config.data.source has no outlier objects; it has {sorted(options)}.")
-    return (max(options["object_size"]),) * 2  # Lowest and highest side of a square.
+    if section.get("layout") == "coco_proxy":
+        return tuple(section["object_size"])
+    return (max(section["object_size"]),) * 2  # Lowest and highest side of a square.
 
 
 def with_length(record: Shapes, length: int) -> dict[str, RecordShape]:
@@ -62,15 +63,18 @@ def with_size(record: Shapes, size: Sequence[int]) -> dict[str, RecordShape]:
     Raises:
         InputError: The records are no scenes.
     """
-    _shape(record, "image", "sizes")
-    image = record["image"]._replace(shape=(*size, 3))
+    channels = _shape(record, "image", "sizes")[2]
+    image = record["image"]._replace(shape=(*size, channels))
     return {**record, "image": image, "segments": record["segments"]._replace(shape=tuple(size))}
 
 
 def crop_of(config: Any, stage: str) -> tuple[int, int]:
-    """Height and width of the crops that a stage of a segmentation system trains on."""
+    """Height and width of the crops that a stage of a segmentation system trains on, or those of
+    its images where it crops none.
+    """
     own = f"{stage}_augment"
-    return tuple(config.method[own if own in config.method else "augment"].crop)
+    section = config.method.get(own) or config.method.get("augment") or {}
+    return tuple(section.get("crop", config.data.source.get("size")))
 
 
 def with_crop(config: Any, stage: str, size: Sequence[int]) -> tuple[Any, dict[str, RecordShape]]:
@@ -82,7 +86,8 @@ def with_crop(config: Any, stage: str, size: Sequence[int]) -> tuple[Any, dict[s
         size: Height and width of the crops of all stages.
 
     Returns:
-        The config, and the shapes of records with as many crops per side as before.
+        The config, and the shapes of records with as many crops per side as before; where nothing
+        is cropped, records of that size.
 
     Raises:
         InputError: The records are no scenes.
@@ -90,10 +95,12 @@ def with_crop(config: Any, stage: str, size: Sequence[int]) -> tuple[Any, dict[s
     record = shapes(config, stage)
     old = _shape(record, "image", "sizes")[:2]
     sides = zip(old, size, crop_of(config, stage), strict=True)
-    sections = [name for name in config.method if name.endswith("augment")]
+    drawn = [name for name in config.method if name.endswith("augment")]
+    sections = [name for name in drawn if "crop" in config.method[name]]
     grown = [-(-side * new // crop) for side, new, crop in sides]
     changed = copy.deepcopy(config)
-    configs.override(changed, {f"method.{name}.crop": tuple(size) for name in sections})
+    fields = [f"method.{name}.crop" for name in sections] or ["data.source.size"]
+    configs.override(changed, dict.fromkeys(fields, tuple(size)))
     return changed, with_size(record, grown)
 
 

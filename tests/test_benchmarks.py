@@ -57,6 +57,23 @@ def test_scenes_grow_with_the_crops_of_their_stage():
     assert tuple(config.method.finetune_augment.crop) == (900, 900)
 
 
+def test_scans_are_not_cropped():
+    config = load("aux_prototypes.py:mnms_a")
+    grown, record = random_records.with_crop(config, "train", (64, 96))
+    assert record["image"].shape == (64, 96, 1)
+    assert random_records.crop_of(grown, "train") == (64, 96)
+    assert random_records.crop_of(config, "train") == (224, 224)
+    images = random_records.batch(record, 2, classes=4)["image"]
+    assert images.dtype == np.float32
+    assert 0 <= images.min() < images.max() <= 1
+
+
+@pytest.mark.parametrize("preset, canvas", [("camvid", (180, 240)), ("camvid_cpu", (72, 72))])
+def test_canvas_of_each_layout_of_objects(preset, canvas):
+    record = random_records.shapes(load(f"pebal.py:{preset}"), "finetune")
+    assert record["object"].shape == (*canvas, 3)
+
+
 def test_random_videos_are_half_anomalous():
     record = random_records.with_length(random_records.shapes(load("rtfm.py:ucf_crime")), 5)
     batch = random_records.batch(record, 2)
