@@ -10,6 +10,9 @@ same network with a linear classifier, scored by its softmax (MSP).
 
 The document's result on StreetHazards: AUPR 8.8, AUROC 91.1, FPR95 23.2 (per image, averaged:
 `per_image/…` here); MSP 6.6, 87.7, 33.7. Not re-run here: it needs the data and an accelerator.
+
+Measured, `digits`, three seeds, two CPU cores, about three minutes each, AP / AUROC / FPR95 over
+all pixels: 20.3 / 90.8 / 27.5; linear with MSP 18.3 / 88.1 / 34.9 (see the README).
 """
 
 import ml_collections

@@ -14,6 +14,9 @@ first stage: --config.stages.train.weights=cityscapes_best.pth --config.stages.t
 The document's results, AUROC / AP / FPR95, WideResNet-38: LostAndFound 99.76 / 78.29 / 0.81,
 Fishyscapes L&F 98.96 / 58.81 / 4.76, Static 99.61 / 92.08 / 1.52, Road Anomaly 87.63 / 45.10 /
 44.58. Not re-run here: it needs the data and an accelerator.
+
+Measured, `digits`, three seeds, two CPU cores, about two minutes each: 88.6 / 24.8 / 45.6, mean IoU
+0.853; energy of the same networks 87.0 / 23.6 / 55.7, 0.853 (table `comparison`, see the README).
 """
 
 import ml_collections

@@ -213,7 +213,7 @@ def test_eval_scores_again(straight):
         ([CONFIG, "--config.method.k=three"], "three"),
         (
             [CONFIG, "--config.method.name=rtfn"],
-            "'rtfn' is unknown; expected one of ['closed_set', 'deepmil',",
+            "'rtfn' is unknown; expected one of ['aux_prototypes', 'closed_set', 'deepmil',",
         ),
         ([CONFIG, "--config.method.k=0"], "config.method.k"),
         ([CONFIG, "--config.data.source.segments=0"], "segments"),

@@ -19,7 +19,6 @@ __all__ = [
     "LogHistogram",
     "Weibull",
     "cdf",
-    "empty_histogram",
     "fit",
     "fit_histogram",
     "histogram",
@@ -109,15 +108,6 @@ class LogHistogram(NamedTuple):
     sums: jax.Array
 
 
-def empty_histogram() -> LogHistogram:
-    """A histogram of no scores.
-
-    Returns:
-        Zeros.
-    """
-    return LogHistogram(jnp.zeros(_BINS), jnp.zeros(_BINS))
-
-
 def histogram(
     samples: jax.Array, where: jax.Array | None = None, *, axis_name: str | None = None
 ) -> LogHistogram:
@@ -130,7 +120,7 @@ def histogram(
         axis_name: Named axis of devices; all get the histogram of the global batch.
 
     Returns:
-        The histogram.
+        The histogram; zeros where nothing is real.
     """
     checks.floating("samples", samples)
     samples = masked.widen(samples)
@@ -140,10 +130,8 @@ def histogram(
     bins = jnp.clip(jnp.floor((logs - _LOGS[0]) / width), 0, _BINS - 1).astype(jnp.int32)
     weights = real.ravel().astype(jnp.float32)
     inside = logs - (_LOGS[0] + (bins + 0.5) * width)
-    empty = empty_histogram()
-    counted = LogHistogram(
-        empty.counts.at[bins].add(weights), empty.sums.at[bins].add(weights * inside)
-    )
+    empty = jnp.zeros(_BINS)
+    counted = LogHistogram(empty.at[bins].add(weights), empty.at[bins].add(weights * inside))
     return counted if axis_name is None else jax.lax.psum(counted, axis_name)
 
 
@@ -167,6 +155,7 @@ def fit_histogram(scores: LogHistogram, *, tail_fraction: float = 1.0) -> Weibul
         raise ValueError(f"tail_fraction: expected a number in (0, 1], got {tail_fraction}.")
     checks.shape_equal("scores.counts", jnp.shape(scores.counts), (_BINS,))
     checks.shape_equal("scores.sums", jnp.shape(scores.sums), (_BINS,))
+    scores = LogHistogram(*map(masked.widen, scores))
     width = (_LOGS[1] - _LOGS[0]) / _BINS
     middles = _LOGS[0] + (jnp.arange(_BINS) + 0.5) * width
     logs = middles + scores.sums / jnp.maximum(scores.counts, 1.0)

@@ -241,7 +241,7 @@ def _weibull_fit(looks, head, tail_share: float) -> base.Fit:
         fitted = weibull.fit_histogram(accumulator, tail_fraction=tail_share)
         return state.replace(stats={**state.stats, "weibull": fitted._asdict()})
 
-    return base.Fit("end", "validation", lambda _: weibull.empty_histogram(), add, finish)
+    return base.Fit("end", "validation", lambda _: weibull.histogram(jnp.zeros(1)), add, finish)
 
 
 def _score_map(looks, head, state, images):

@@ -344,7 +344,10 @@ def test_state_can_be_scored_before_its_statistics(run):
         ({"temperature": 0.0}, r"method.temperature: expected a number above 0"),
         ({"passes": 0}, r"method.passes: expected an integer of at least 1"),
         ({"passes_statistic": "mean"}, r"method.passes_statistic: expected one of"),
-        ({"suppression_width": 5}, r"suppression_width=5; expected a multiple of .*=4"),
+        (
+            {"suppression_width": 5, "suppression_iterations": 4},
+            r"suppression_width=5; expected a multiple of .*=4",
+        ),
         ({"suppression_width": 1.5}, r"suppression_width: expected an integer"),
         ({"crf_sigma": 0}, r"method.crf_sigma: expected a number above 0"),
     ],
