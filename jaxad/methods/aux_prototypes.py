@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxad import fields, resampling
+from jaxad import fields
 from jaxad.losses import (
     cross_entropy,
     inclusion,
@@ -22,7 +22,7 @@ from jaxad.losses import (
     prototypes,
     weibull,
 )
-from jaxad.methods import base, scan_sampling, scans, segmentation
+from jaxad.methods import base, scan_sampling, scans
 from jaxad.models.prototype_head import ACTIVATIONS, PrototypeHead
 
 EXPOSURES = {
@@ -253,11 +253,9 @@ def _score_map(looks, head, state, images):
 
 def _scores(looks, head, state, images, of_image) -> base.Scores:
     maps, score_map = _score_map(looks, head, state, images)
-    size = images.shape[1:3]
     explained = weibull.cdf(score_map, **state.stats["weibull"])
-    pixel = resampling.bilinear(explained[..., None], size, align_corners=False)[..., 0]
-    decided = segmentation.decided([segmentation.enlarged(maps.logits, size, looks.model)])
-    return decided.replace(image=of_image(score_map), pixel=pixel)
+    found = scans.shown(looks, maps, explained, images.shape[1:3])
+    return found.replace(image=of_image(score_map))
 
 
 _LEAST_VARIANCE = 1e-12  # Of pixels that all lie on their prototype.

@@ -11,9 +11,9 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from jaxad import fields, resampling
+from jaxad import fields
 from jaxad.losses import fcdd, prototypes
-from jaxad.methods import base, scan_sampling, scans, segmentation
+from jaxad.methods import base, scan_sampling, scans
 from jaxad.models.prototype_head import OneChannel
 
 OBJECTIVES = {"fcdd": fcdd.fcdd, "batch_mean": fcdd.batch_mean_released}
@@ -80,10 +80,8 @@ def build(
         maps = scans.apply(looks, scans.variables(state), images)
         outputs = head.apply({"params": state.params["head"]}, maps.encoder)
         score_map = fcdd.pseudo_huber(outputs)
-        size = images.shape[1:3]
-        pixel = resampling.bilinear(score_map[..., None], size, align_corners=False)[..., 0]
-        decided = segmentation.decided([segmentation.enlarged(maps.logits, size, looks.model)])
-        return decided.replace(image=prototypes.image_sum(score_map), pixel=pixel)
+        found = scans.shown(looks, maps, score_map, images.shape[1:3])
+        return found.replace(image=prototypes.image_sum(score_map))
 
     return base.Method({"train": stage}, scores, convert={"train": scans.converter(network)})
 

@@ -129,11 +129,8 @@ def _stage(
             drawing, for_images, batch, background=looks.background
         )
         out, kept = scans.train_apply(looks, variables, images, batch["valid"], for_dropout)
-        value = scans.segmentation_loss(looks, out.logits, segments, batch["valid"])
-        if out.auxiliary is not None and auxiliary_weight:
-            auxiliary = scans.segmentation_loss(looks, out.auxiliary, segments, batch["valid"])
-            value += auxiliary_weight * auxiliary
-        return value, kept
+        terms = scans.segmentation_terms(looks, out, segments, batch["valid"], auxiliary_weight)
+        return sum(terms.values()), kept
 
     def loss(params, stats, batch, rng):
         rngs = jax.vmap(lambda place: jax.random.fold_in(rng, place))(jnp.arange(members))
@@ -169,10 +166,11 @@ def _converter(section: Mapping[str, Any]) -> Callable[..., base.State]:
 
     def each(arrays, state):
         members = jax.tree.leaves(state.params)[0].shape[0]
-        one = [
-            convert(arrays, jax.tree.map(lambda leaf, i=i: leaf[i], _only(state)))
-            for i in range(members)
-        ]
+        learnt = (state.params, state.stats)
+        one = []
+        for i in range(members):
+            params, stats = jax.tree.map(lambda leaf, i=i: leaf[i], learnt)
+            one.append(convert(arrays, base.new_state(params, stats=stats)))
         params, stats = (
             jax.tree.map(lambda *leaves: jnp.stack(leaves), *(getattr(s, name) for s in one))
             for name in ("params", "stats")
@@ -180,8 +178,3 @@ def _converter(section: Mapping[str, Any]) -> Callable[..., base.State]:
         return state.replace(params=params, stats=stats)
 
     return each
-
-
-def _only(state: base.State) -> base.State:
-    """Without what has no axis of members."""
-    return state.replace(step=jnp.zeros((jax.tree.leaves(state.params)[0].shape[0],)), opt_state=())

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxad import fields
+from jaxad import fields, resampling
 from jaxad.augment import color
 from jaxad.errors import InputError
 from jaxad.losses import cross_entropy, masked
@@ -150,6 +150,44 @@ def segmentation_loss(
     return cross_entropy.mean_cross_entropy(logits, segments, where, axis_name=base.AXIS)
 
 
+def segmentation_terms(
+    looks: Looks, maps: SceneMaps, segments: jax.Array, valid: jax.Array, auxiliary_weight: float
+) -> dict[str, jax.Array]:
+    """`segmentation_loss` of a network's logits, and of its auxiliary ones where it has some.
+
+    Args:
+        looks: The network.
+        maps: What it returned in training.
+        segments: As for `segmentation_loss`.
+        valid: As for `segmentation_loss`.
+        auxiliary_weight: Of the second term; 0 leaves it out.
+
+    Returns:
+        Terms to sum, by name.
+    """
+    terms = {"cross_entropy": segmentation_loss(looks, maps.logits, segments, valid)}
+    if maps.auxiliary is not None and auxiliary_weight:
+        auxiliary = segmentation_loss(looks, maps.auxiliary, segments, valid)
+        terms["auxiliary"] = auxiliary_weight * auxiliary
+    return terms
+
+
+def shown(
+    looks: Looks, maps: SceneMaps, score_map: jax.Array, size: tuple[int, int]
+) -> base.Scores:
+    """Predicted classes, and a score map at the size of the scans.
+
+    Args:
+        looks: The network.
+        maps: What it returned.
+        score_map: At the size of the encoder's output, `[B, h, w]`.
+        size: Height and width of the scans.
+    """
+    pixel = resampling.bilinear(score_map[..., None], size, align_corners=False)[..., 0]
+    decided = segmentation.decided([segmentation.enlarged(maps.logits, size, looks.model)])
+    return decided.replace(pixel=pixel)
+
+
 class Exposed(NamedTuple):
     """What an objective of outlier exposure sees of a batch.
 
@@ -216,10 +254,7 @@ def exposed_stage(
             normal, kept = train_apply(looks, variables, images, valid, for_dropout)
             for_others = jax.random.fold_in(for_dropout, 1)
             out, _ = train_apply(looks, variables, changed, valid, for_others)
-        terms = {"cross_entropy": segmentation_loss(looks, normal.logits, segments, valid)}
-        if normal.auxiliary is not None and auxiliary_weight:
-            auxiliary = segmentation_loss(looks, normal.auxiliary, segments, valid)
-            terms["auxiliary"] = auxiliary_weight * auxiliary
+        terms = segmentation_terms(looks, normal, segments, valid, auxiliary_weight)
         seen = Exposed(normal.encoder, out.encoder, segments, valid)
         exposure, metrics = objective(params["head"], seen)
         same = jnp.max(jnp.abs(changed - images), axis=(1, 2, 3)) < _UNCHANGED
