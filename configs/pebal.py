@@ -173,7 +173,11 @@ def get_tables() -> dict:
         base = f"pebal.py:{preset}"
         no_regulariser = {"method.smoothness_weight": 0.0, "method.sparsity_weight": 0.0}
         rows = {
-            "cross-entropy": (base, {"method.objective": "outlier_class"}),
+            "cross-entropy": (
+                base,
+                # Its score is the probability of the class of outliers.
+                {"method.objective": "outlier_class", "method.score": "abstention"},
+            ),
             "energy margins": (base, {"method.objective": "energy"}),
             "abstention, fixed penalty": (base, {"method.objective": "deep_gambler"}),
             "abstention + energy": (base, no_regulariser),
