@@ -4,7 +4,8 @@
     python -m jaxad.main --config=configs/foreground_entropy.py:mnms_a_ensemble
 
 Presets: as of `configs/aux_prototypes.py`, each also as `<name>_dropout` (ten passes) and
-`<name>_ensemble` (ten members). That file's table `comparison` has them beside the prototypes.
+`<name>_ensemble` (ten members; five, one after the other, where presets are for a CPU). That file's
+table `comparison` has them beside the prototypes.
 """
 
 import ml_collections
@@ -38,10 +39,12 @@ def with_dropout(build) -> ml_collections.ConfigDict:
     return config
 
 
-def with_members(build) -> ml_collections.ConfigDict:
+def with_members(name: str, build) -> ml_collections.ConfigDict:
     """Ten members (section 4.1)."""
     config = build()
-    config.method.members = 10
+    small = name in sections.FOR_A_CPU
+    config.method.members = 5 if small else 10
+    config.method.members_at_once = 1 if small else 0  # Side by side, XLA on CPU is slower.
     return config
 
 
@@ -50,6 +53,7 @@ PRESETS = {
     **ALONE,
     **{f"{name}_dropout": lambda build=build: with_dropout(build) for name, build in ALONE.items()},
     **{
-        f"{name}_ensemble": lambda build=build: with_members(build) for name, build in ALONE.items()
+        f"{name}_ensemble": lambda name=name, build=build: with_members(name, build)
+        for name, build in ALONE.items()
     },
 }

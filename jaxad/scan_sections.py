@@ -13,6 +13,7 @@ from jaxad import datasets
 from jaxad import scene_sections as sections
 
 Preset = Callable[[], ml_collections.ConfigDict]
+FOR_A_CPU = ("digits", "hippocampus")
 
 
 def drawing(**fields: Any) -> dict[str, Any]:
@@ -93,12 +94,11 @@ def digits(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.method.num_classes = 7
     config.method.network.width = 0.25
     config.method.augment.update(pixels=4.0, patch=9, swaps=40, displacement=4.0)
-    config.stages.train.batch_size = 16
     config.stages.train.optimizer.learning_rate = 3e-3
     config.stages.train.optimizer.cycles = 1  # The steps are too few for restarts.
     config.eval.batch_size = 20
     intervals = {"eval.every_steps": 100, "checkpoint.every_steps": 100}
-    configs.override(config, {"stages.train.steps": 600, **intervals})
+    configs.override(config, {"stages.train.steps": 500, **intervals})
     return config
 
 
