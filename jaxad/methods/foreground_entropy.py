@@ -139,11 +139,11 @@ def _stage(
         own = ({"params": params, **stats}, rngs)
         side_by_side = jax.vmap(functools.partial(member_loss, batch))
         # Not a loop of XLA: on CPU the gradients of convolutions in it take twenty times as long.
-        groups = [
-            side_by_side(jax.tree.map(lambda leaf: leaf[start : start + at_once], own))
-            for start in range(0, members, at_once)
-        ]
-        values, kept = jax.tree.map(lambda *parts: jnp.concatenate(parts), *groups)
+        cuts = list(range(at_once, members, at_once))
+        leaves, tree = jax.tree.flatten(own)
+        groups = zip(*(jnp.split(leaf, cuts) for leaf in leaves), strict=True)
+        found = [side_by_side(jax.tree.unflatten(tree, group)) for group in groups]
+        values, kept = jax.tree.map(lambda *parts: jnp.concatenate(parts), *found)
         # The sum: members share nothing, and each gets the gradient of its own loss.
         return jnp.sum(values), ({**stats, **kept}, {"cross_entropy": jnp.mean(values)})
 
