@@ -91,14 +91,14 @@ def digits(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     Args:
         config: Changed in place.
     """
-    config.method.num_classes = 7
+    config.method.num_classes = 4
     config.method.network.width = 0.25
     config.method.augment.update(pixels=4.0, patch=9, swaps=40, displacement=4.0)
     config.stages.train.optimizer.learning_rate = 3e-3
     config.stages.train.optimizer.cycles = 1  # The steps are too few for restarts.
     config.eval.batch_size = 20
     intervals = {"eval.every_steps": 100, "checkpoint.every_steps": 100}
-    configs.override(config, {"stages.train.steps": 500, **intervals})
+    configs.override(config, {"stages.train.steps": 300, **intervals})
     return config
 
 
