@@ -39,7 +39,8 @@ def test_records_have_the_agreed_arrays(splits):
     assert {part: len(split) for part, split in splits.items()} == sizes
     for split in splits.values():
         assert len(set(split.names)) == len(split)
-        assert (split.background, len(split.segment_classes), split.palette.shape) == (6, 7, (7, 3))
+        assert split.segment_classes == ("ring", "stroke", "curve", "background")
+        assert (split.background, split.palette.shape) == (3, (4, 3))
         assert split.segment_classes[split.background] == "background"
         for i in (0, len(split) - 1):
             record = split.read(i)
@@ -63,22 +64,25 @@ def test_in_distribution_comes_first_then_one_set_per_kind(splits):
         assert set(splits[part].classes) == {""}
 
 
-def test_classes_are_known_digits_and_background(splits):
+def test_classes_are_forms_of_digits_and_background(splits):
     for split in splits.values():
         maps = np.stack([split.read(i)["segments"] for i in range(len(split))])
         ordinary = maps[np.array(split.classes) == ""]
-        assert set(np.unique(ordinary)) == {*range(7), 255}
-        assert 0.5 < np.mean(ordinary == 6) < 0.9
+        assert set(np.unique(ordinary)) == {*range(4), 255}
+        assert 0.5 < np.mean(ordinary == 3) < 0.9
+        shares = [np.mean(ordinary == form) for form in range(3)]
+        assert min(shares) == shares[1]  # A class rarer than the others.
         photographs = maps[np.array(split.classes) == "photographs"]
         assert (photographs == 255).all()
 
 
 def test_scenes_are_those_of_digit_scenes_without_unseen_digits(splits):
     own = digit_scenes.scenes_of(digit_scenes.splits(outliers=0, test_scenes=4)["test"])
+    forms = np.array([0, 1, 2, 2, 2, 0])  # Of 0, 1, 2, 3, 5, 8.
     for i, scene in enumerate(np.flatnonzero(own.digits < 0)):
         segments = splits["test"].read(i)["segments"]
         digits = (own.segments[scene] >= 2) & (own.segments[scene] < 255)
-        np.testing.assert_array_equal(segments[digits], own.segments[scene][digits] - 2)
+        np.testing.assert_array_equal(segments[digits], forms[own.segments[scene][digits] - 2])
         np.testing.assert_array_equal(segments == 255, own.segments[scene] == 255)
 
 
