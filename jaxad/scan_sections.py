@@ -120,8 +120,8 @@ def hippocampus(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.method.network.width = 0.25
     config.method.augment.update(pixels=4.0, patch=9, swaps=40, displacement=4.0)
     config.eval.batch_size = 32
-    intervals = {"eval.every_steps": 250, "checkpoint.every_steps": 250}
-    configs.override(config, {"stages.train.steps": 1_500, **intervals})
+    intervals = {"eval.every_steps": 200, "checkpoint.every_steps": 200}
+    configs.override(config, {"stages.train.steps": 600, **intervals})
     return config
 
 

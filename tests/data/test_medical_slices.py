@@ -17,7 +17,8 @@ from jaxad import medical_datasets
 from jaxad.data import medical_layouts, medical_options, medical_slices, sources
 from jaxad.errors import InputError
 
-HIPPOCAMPUS = pathlib.Path("/work/shared/data/msd_hippocampus.tar")
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+HIPPOCAMPUS = ROOT.parent / "shared" / "data" / "msd_hippocampus.tar"
 PATIENTS = [f"p{i}" for i in range(10)]
 SHAPE = (16, 12, 3)  # Three axial slices of 12 rows (y) and 16 columns (x).
 CLASSES = ("left", "right", "background")
