@@ -13,6 +13,8 @@ import json
 import logging
 import pathlib
 import sys
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from absl import app, flags
 from ml_collections import config_flags
@@ -20,6 +22,7 @@ from ml_collections import config_flags
 from jaxad import command_line
 from jaxad import config as configs
 from jaxad.files import write_atomically
+from jaxad.training import signals
 
 
 def define_flags() -> None:
@@ -37,7 +40,6 @@ def main(_) -> None:
     asked = flags.FLAGS
     command_line.talk(logging.WARNING)
     from jaxad.evaluation import table
-    from jaxad.training import experiment
 
     path = pathlib.Path(str(asked["config"].config_filename).partition(":")[0])
     tables = getattr(configs.load_module(str(path)), "get_tables", dict)()
@@ -55,8 +57,8 @@ def main(_) -> None:
         )
     workdir = pathlib.Path(asked.workdir or pathlib.Path("runs") / f"{path.stem}-{name}")
     changes = config_flags.get_override_values(asked["config"])
-    results: dict[str, list[dict[str, float]]] = {}
     wanted = _with_their_runs(chosen, asked.rows or list(chosen))
+    runs = []
     for row, (preset, fields, *others) in chosen.items():
         if row not in wanted:
             continue
@@ -64,14 +66,12 @@ def main(_) -> None:
             config = configs.load(str(path.parent / preset))
             with command_line.failures(workdir, f"{row}: "):
                 if others:
-                    runs = tuple(str(_place(workdir, other, seed)) for other in others)
-                    fields = {**fields, "method.runs": runs}
+                    scored = tuple(str(_place(workdir, other, seed)) for other in others)
+                    fields = {**fields, "method.runs": scored}
                 configs.override(config, {**fields, **_known(changes, config), "seed": seed})
-            place = _place(workdir, row, seed)
-            print(f"{row}, seed {seed}: {place}", file=sys.stderr)
-            with command_line.failures(place, f"{place}: "):
-                found = experiment.run(config.lock(), place)["test"]
-            results.setdefault(row, []).append(found)
+            runs.append(Run(row, seed, config.lock(), _place(workdir, row, seed)))
+    with signals.listening() as stop:
+        results = finished(runs, stop)
     rows = [
         {"row": row, **{metric: [one.get(metric) for one in found] for metric in metrics}}
         for row, found in results.items()
@@ -81,6 +81,42 @@ def main(_) -> None:
     write_atomically(workdir / f"{name}.md", (text + "\n").encode())
     write_atomically(workdir / f"{name}.json", json.dumps(results, indent=1).encode())
     print(workdir / f"{name}.json")
+
+
+class Run(NamedTuple):
+    """One row with one seed.
+
+    Attributes:
+        row: Its name.
+        seed: Of the run.
+        config: Locked.
+        place: Its workdir.
+    """
+
+    row: str
+    seed: int
+    config: Any
+    place: pathlib.Path
+
+
+def finished(runs: Iterable[Run], stop: signals.Stop) -> dict[str, list[dict[str, float]]]:
+    """Test metrics by row, of one seed after the other, as far as runs are not finished already.
+
+    Args:
+        runs: In this order.
+        stop: Asked before each, as a signal may come when one is past its last step.
+    """
+    from jaxad.training import experiment
+
+    results: dict[str, list[dict[str, float]]] = {}
+    for run in runs:
+        print(f"{run.row}, seed {run.seed}: {run.place}", file=sys.stderr)
+        with command_line.failures(run.place, f"{run.place}: "):
+            if stop.requested():
+                raise signals.StopRequested
+            found = experiment.run(run.config, run.place, stop=stop)["test"]
+        results.setdefault(run.row, []).append(found)
+    return results
 
 
 def _place(workdir: pathlib.Path, row: str, seed: int) -> pathlib.Path:

@@ -1,10 +1,13 @@
 """`jaxad.sweep`: rows that score the runs of other rows."""
 
 import json
+import signal
 
 import command_line
+import pytest
 
 from jaxad import sweep
+from jaxad.training import experiment, signals
 
 CONFIG = f"""
 import sys
@@ -40,6 +43,22 @@ def test_rows_bring_the_rows_whose_runs_they_score():
     assert sweep._with_their_runs(rows, ["b"]) == {"a", "b"}
     assert sweep._with_their_runs(rows, ["d"]) == {"a", "c", "d"}
     assert sweep._with_their_runs(rows, list(rows)) == set(rows)
+
+
+def test_a_signal_behind_the_last_step_of_a_run_stops_the_next(monkeypatch, tmp_path, capsys):
+    begun = []
+
+    def run(config, place, *, stop):
+        begun.append(config)
+        stop.receive(signal.SIGTERM)  # Too late for this run.
+        return {"test": {"dice": 1.0}}
+
+    monkeypatch.setattr(experiment, "run", run)
+    runs = [sweep.Run("row", seed, f"config {seed}", tmp_path) for seed in (0, 1)]
+    with pytest.raises(SystemExit) as error:
+        sweep.finished(runs, signals.Stop())
+    assert (error.value.code, begun) == (75, ["config 0"])
+    assert "the same command continues" in capsys.readouterr().err
 
 
 def test_changes_are_kept_where_a_row_has_the_field():
