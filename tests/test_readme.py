@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 import volume_files
+from PIL import Image
 
 README = (command_line.ROOT / "README.md").read_text()
 SMALL = " ".join(command_line.TINY)
@@ -55,6 +56,7 @@ def files(tmp_path_factory):
     np.save(folder / "gt.npy", np.concatenate(truth))
     (folder / "labels.txt").write_text("\n".join(labels) + "\n")
     write_volumes(folder)
+    write_streets(folder)
     return folder
 
 
@@ -71,6 +73,21 @@ def write_volumes(folder):
         volume_files.write_nifti(folder / "own_volumes" / "images" / f"p{i}.nii.gz", scan)
         volume_files.write_nifti(folder / "own_volumes" / "labels" / f"p{i}.nii.gz", labels)
     volume_files.write_nifti(folder / "own_ood" / "images" / "q.nii.gz", -scan)
+
+
+def write_streets(folder):
+    """Ten classes in blocks, and a bicyclist outside of training: what `data/camvid` stands for."""
+    rng = np.random.default_rng(0)
+    for part in ("train", "val", "test"):
+        (folder / "camvid" / part).mkdir(parents=True)
+        (folder / "camvid" / f"{part}annot").mkdir()
+        for i in range(8 if part == "train" else 4):
+            labels = rng.integers(0, 10, (4, 6)).repeat(8, 0).repeat(8, 1).astype(np.uint8)
+            if part != "train":
+                labels[8:16, 8:24] = 10
+            image = np.clip(labels[..., None] * 20 + rng.integers(0, 40, (32, 48, 3)), 0, 255)
+            Image.fromarray(image.astype(np.uint8)).save(folder / "camvid" / part / f"{i}.jpg")
+            Image.fromarray(labels).save(folder / "camvid" / f"{part}annot" / f"{i}.png")
 
 
 def smaller(command, files, workdir):
@@ -97,6 +114,12 @@ def smaller(command, files, workdir):
         return f"{command} {roots} --config.data.source.size=(16,16)"
     if "configs/aux_prototypes.py" in command:
         return f"{command} {scans} --workdir={workdir}/aux_prototypes"
+    if ":camvid_cpu" in command:
+        sizes = "--config.data.source.size=(32,48) --config.data.source.test_size=(32,48)"
+        outliers = "--config.data.source.outliers.object_size=(8,12)"
+        data = f"--config.data.source.root={files} {sizes} {outliers}"
+        tiny = f"{network} {finetuning} --config.eval.batch_size=4"
+        return f"{command} --rows=energy --seeds=0 {data} {tiny} --workdir={workdir}/streets"
     if "configs/pebal.py --table" in command:
         rows = "--rows=energy"  # And PEBAL, whose network it scores.
         tiny = f"{scenes} {network} {finetuning}"

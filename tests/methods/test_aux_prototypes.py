@@ -146,7 +146,7 @@ def test_statistics_of_the_end_are_those_of_the_scored_checkpoint(tmp_path):
         (dict(method__passes="three"), "method.passes: expected one of 'joint'"),
         (dict(method__first_variances="two"), "method.first_variances: expected one of 'data'"),
         (dict(method__tail_share=0.0), "method.tail_share: expected a number above 0"),
-        (dict(method__background=9), "method.background: expected a class from 0 to 6"),
+        (dict(method__background=9), "method.background: expected a class from 0 to 3"),
         (dict(method__normalisation="z"), "method.normalisation: expected one of 'none'"),
         (dict(method__network__levels=0), "config.method.network: levels"),
     ],
