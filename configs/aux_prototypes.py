@@ -44,7 +44,18 @@ def paper(source: dict) -> ml_collections.ConfigDict:
     return config
 
 
+def mean_of_logs(build) -> ml_collections.ConfigDict:
+    """For short training, in which eq. 8 itself leaves pixels of the smaller classes outside of
+    their boundaries: after 600 steps on `digits` 0.86 to 0.92 of each class are inside, with eq. 8
+    (and half of the channels) 0.14 to 0.26 of the foreground classes.
+    """
+    config = build()
+    config.method.exposure = "mean_log"
+    return config
+
+
 PRESETS = sections.presets(paper)
+PRESETS |= {name: lambda build=PRESETS[name]: mean_of_logs(build) for name in sections.FOR_A_CPU}
 
 
 def get_tables() -> dict:
@@ -70,7 +81,7 @@ def get_tables() -> dict:
         rows = {
             "prototypes": (base, {}),
             "first variances of 1": (base, {"method.first_variances": "ones"}),
-            "mean of logarithms": (base, {"method.exposure": "mean_log"}),
+            "logarithm of the mean": (base, {"method.exposure": "log_mean"}),
             "separate passes": (base, {"method.passes": "separate"}),
             "identity": (base, {"method.activation": "identity"}),
         }
