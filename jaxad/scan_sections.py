@@ -85,6 +85,12 @@ def paper(method: Mapping[str, Any], source: Mapping[str, Any]) -> ml_collection
     return config
 
 
+def _narrow(config: ml_collections.ConfigDict) -> None:
+    """A quarter of the channels, and changes that fit images of 64 pixels."""
+    config.method.network.width = 0.25
+    config.method.augment.update(pixels=4.0, patch=9, swaps=40, displacement=4.0)
+
+
 def digits(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """The same code on scenes of 64 x 96 pixels, for two CPU cores.
 
@@ -92,8 +98,7 @@ def digits(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         config: Changed in place.
     """
     config.method.num_classes = 4
-    config.method.network.width = 0.25
-    config.method.augment.update(pixels=4.0, patch=9, swaps=40, displacement=4.0)
+    _narrow(config)
     config.stages.train.optimizer.learning_rate = 3e-3
     config.stages.train.optimizer.cycles = 1  # The steps are too few for restarts.
     config.eval.batch_size = 20
@@ -117,8 +122,7 @@ def hippocampus(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         config: Changed in place.
     """
     config.method.num_classes = 3
-    config.method.network.width = 0.25
-    config.method.augment.update(pixels=4.0, patch=9, swaps=40, displacement=4.0)
+    _narrow(config)
     config.eval.batch_size = 32
     intervals = {"eval.every_steps": 200, "checkpoint.every_steps": 200}
     configs.override(config, {"stages.train.steps": 600, **intervals})
