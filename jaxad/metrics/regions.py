@@ -18,6 +18,7 @@ __all__ = [
     "F1Star",
     "adjusted_iou",
     "aupro",
+    "aupro_released",
     "component_f1",
     "component_overlaps",
     "components",
@@ -160,12 +161,7 @@ def pro_curve(
     References:
         Bergmann et al., The MVTec Anomaly Detection Dataset, IJCV 129 (2021).
     """
-    scores = np.asarray(scores, np.float64)
-    checks.same_shape("truth", np.shape(truth), "scores", scores.shape)
-    selected = checks.selection(where, "scores", scores.shape)
-    weights, regions = region_weights(truth, where)
-    scores, weights = scores[selected], weights[selected]
-    checks.finite("scores", scores)
+    scores, weights, regions = _selected(truth, scores, where)
     normal = weights == 0.0
     if not regions or not normal.any():
         return np.zeros(0), np.zeros(0)
@@ -203,6 +199,50 @@ def aupro(
         raise ValueError(f"fpr_limit must be in (0, 1], got {fpr_limit}.")
     flagged, covered = pro_curve(truth, scores, where=where)
     return integrate_to(flagged, covered, fpr_limit) if flagged.size else float("nan")
+
+
+def aupro_released(
+    truth: np.ndarray,
+    scores: np.ndarray,
+    *,
+    fpr_limit: float = 0.3,
+    thresholds: int | None = 100,
+    where: np.ndarray | None = None,
+) -> float:
+    """`aupro` as published with MVTec 3D-AD: thresholds are scores of normal pixels alone.
+
+    For figures of others that were made with that code; `aupro` has every threshold there is. Of
+    normal pixels with equal scores each is a point of the curve by itself.
+
+    Args:
+        truth: 0 or 1 where `where` holds, `[..., H, W]`.
+        scores: Numbers of the shape of `truth`, finite where `where` holds.
+        fpr_limit: In (0, 1], else a `ValueError`.
+        thresholds: How many normal pixels give one, from the lowest score to the highest and evenly
+            in between by rank; at least 2, else a `ValueError`. None: all.
+        where: Pixels that count, of the shape of `truth`; all by default.
+
+    Returns:
+        Scalar in [0, 1]; NaN without regions or normal pixels.
+
+    References:
+        Bergmann et al., The MVTec 3D-AD Dataset (2022), the published evaluation.
+    """
+    if not 0 < fpr_limit <= 1:
+        raise ValueError(f"fpr_limit must be in (0, 1], got {fpr_limit}.")
+    if thresholds is not None and thresholds < 2:
+        raise ValueError(f"thresholds must be at least 2 or None, got {thresholds}.")
+    scores, weights, regions = _selected(truth, scores, where)
+    normal = np.sort(scores[weights == 0.0])
+    if not regions or not normal.size:
+        return float("nan")
+    scores, weights = scores[weights > 0.0], weights[weights > 0.0]
+    order = np.argsort(scores)
+    above = np.append(np.cumsum(weights[order][::-1])[::-1], 0.0) / regions
+    places = np.linspace(0, normal.size - 1, thresholds or normal.size, dtype=np.int64)[::-1]
+    covered = above[np.searchsorted(scores[order], normal[places], side="right")]
+    flagged = 1.0 - (places + 1) / normal.size
+    return integrate_to(np.append(flagged, 1.0), np.append(covered, 1.0), fpr_limit)
 
 
 def integrate_to(x: np.ndarray, y: np.ndarray, limit: float) -> float:
@@ -334,6 +374,16 @@ def adjusted_iou(
     objects, number = components(truth)
     reached = np.bincount(objects[predicted], minlength=number + 1)[1:]
     return AdjustedIou(hits / (area + near), hits == 0, reached == 0)
+
+
+def _selected(truth, scores, where):
+    """Scores of the pixels that count, their weights of `region_weights`, number of regions."""
+    scores = np.asarray(scores, np.float64)
+    checks.same_shape("truth", np.shape(truth), "scores", scores.shape)
+    selected = checks.selection(where, "scores", scores.shape)
+    weights, regions = region_weights(truth, where)
+    checks.finite("scores", scores[selected])
+    return scores[selected], weights[selected], regions
 
 
 def _real_mask(name: str, values: np.ndarray, where: np.ndarray | None) -> np.ndarray:

@@ -81,11 +81,38 @@ def test_published_cleaning_is_reproduced():
 
 
 @pytest.mark.parametrize("limit, name", [(0.3, "pro_auc_fpr0.3"), (1.0, "pro_auc_fpr1.0")])
-def test_reference_pro_is_near(limit, name):
+def test_reference_pro_is_near_and_at_its_own_thresholds_the_same(limit, name):
     golden = vectors.load("pmsacl", "evaluation")
-    actual = regions.aupro(golden["masks"], golden["heatmaps"], fpr_limit=limit)
-    # Ours is exact, see the next test; the reference is 1.1e-4 away at 0.3, 4e-5 at 1.
-    assert actual == pytest.approx(float(golden[name]), abs=1.5e-4)
+    maps_of_it, expected = (golden["masks"], golden["heatmaps"]), float(golden[name])
+    released = regions.aupro_released(*maps_of_it, fpr_limit=limit, thresholds=None)
+    assert released == pytest.approx(expected, abs=1e-12)
+    # With every threshold there is: 1.1e-4 away at 0.3, 4e-5 at 1.
+    actual = regions.aupro(*maps_of_it, fpr_limit=limit)
+    assert actual == pytest.approx(expected, abs=1.5e-4)
+
+
+def test_thresholds_at_normal_pixels_by_hand():
+    # Regions of 1 and of 2 pixels; normal scores 0.1, 0.4, 0.6, 0.8.
+    truth = np.array([[1, 0, 1, 1], [0, 0, 0, 0]])
+    scores = np.array([[0.7, 0.1, 0.5, 0.9], [0.4, 0.6, 0.8, 0.4]])
+    # Above 0.8, 0.6, 0.4, 0.4, 0.1; at no threshold all pixels are flagged, so (1, 1) is added.
+    flagged = np.array([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    covered = np.array([0.25, 0.75, 1.0, 1.0, 1.0, 1.0])
+    actual = regions.aupro_released(truth, scores, fpr_limit=1.0, thresholds=None)
+    assert actual == pytest.approx(np.trapezoid(covered, flagged))
+    few = regions.aupro_released(truth, scores, fpr_limit=1.0, thresholds=2)  # 0.8 and 0.1.
+    assert few == pytest.approx(np.trapezoid([0.25, 1.0, 1.0], [0.0, 0.8, 1.0]))
+
+
+@given(SEEDS, st.floats(0.05, 1.0))
+@settings(max_examples=25, deadline=None)
+def test_thresholds_at_normal_pixels_change_little(seed, limit):
+    truth, scores = maps(seed)
+    normal = max(int(np.sum(truth == 0)), 1)
+    released = regions.aupro_released(truth, scores, fpr_limit=limit, thresholds=None)
+    exact = regions.aupro(truth, scores, fpr_limit=limit)
+    ties = normal - len(np.unique(scores[truth == 0]))
+    np.testing.assert_allclose(released, exact, atol=(2 + ties) / normal / limit)
 
 
 @given(SEEDS)
@@ -138,6 +165,7 @@ def test_void_pixels_change_nothing():
 def test_pro_without_regions_or_normal_pixels_is_undefined(value):
     truth = np.full((1, 2, 3), value)
     assert np.isnan(regions.aupro(truth, np.zeros((1, 2, 3))))
+    assert np.isnan(regions.aupro_released(truth, np.zeros((1, 2, 3))))
 
 
 def overlaps_one_by_one(truth, predicted):
@@ -230,6 +258,10 @@ def test_adjusted_iou_counts_the_missed_part_next_to_it():
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match=r"fpr_limit must be in .* got 0"):
         regions.aupro(np.ones((2, 2)), np.ones((2, 2)), fpr_limit=0)
+    with pytest.raises(ValueError, match=r"fpr_limit must be in \(0, 1\], got 2"):
+        regions.aupro_released(np.ones((2, 2)), np.ones((2, 2)), fpr_limit=2)
+    with pytest.raises(ValueError, match="thresholds must be at least 2 or None, got 1"):
+        regions.aupro_released(np.ones((2, 2)), np.ones((2, 2)), thresholds=1)
     with pytest.raises(ValueError, match="truth must be 0 or 1, found 255"):
         regions.aupro(np.full((2, 2), 255), np.ones((2, 2)))
     with pytest.raises(ValueError, match=r"truth must be one image \[H, W\], got \(1, 2, 2\)"):
