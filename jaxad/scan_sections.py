@@ -103,7 +103,7 @@ def digits(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.stages.train.optimizer.cycles = 1  # The steps are too few for restarts.
     config.eval.batch_size = 20
     intervals = {"eval.every_steps": 100, "checkpoint.every_steps": 100}
-    configs.override(config, {"stages.train.steps": 600, **intervals})
+    configs.override(config, {"stages.train.steps": 1000, **intervals})
     return config
 
 
